@@ -1,7 +1,7 @@
 //! What the two ports take and give. Rows never leave the crate; these do.
 
 use countersign_domain::{
-    Action, ActionId, AuditEvent, Channel, ExecutionRecord, Held, Proposal, Reason, Sealed, Signed,
+    Action, ActionId, AuditEvent, Channel, ExecutionRecord, Held, Reason, Sealed, Signed,
     StateName, StoredDecision, Verb,
 };
 use jiff::Timestamp;
