@@ -1,1 +1,132 @@
-fn main() {}
+//! Developer commands: `cargo xtask test | demo | control-plane | bench`. Sets up what it needs.
+
+mod prerequisites;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+const HELP: &str = "\
+Developer commands of Countersign.
+
+  cargo xtask test [--fast]          format, lints and every test; --fast: the inner loop
+  cargo xtask demo [--walkthrough]   the try-out on simulated systems (also: cargo demo)
+  cargo xtask control-plane          a real Kubernetes API server for a developer
+  cargo xtask bench [NAME]           medians and ratios, release build
+
+`test` installs what is missing (Debian packages, as root) unless --no-install is given.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["test", flags @ ..] => flags_of(flags, &["--fast", "--no-install"]).and_then(|()| {
+            test(flags.contains(&"--fast"), !flags.contains(&"--no-install"))
+        }),
+        ["demo", flags @ ..] => flags_of(flags, &["--walkthrough"]).and_then(|()| demo(flags)),
+        ["control-plane"] => {
+            step("Building", cargo(&["build", "-p", "countersign-tests", "--bin", "control-plane"]))
+                .and_then(|()| step("control-plane", binary("control-plane")))
+        }
+        ["bench", flags @ ..] => bench(flags),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        [other, ..] => Err(anyhow::anyhow!("unknown command `{other}`\n\n{HELP}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn flags_of(given: &[&str], known: &[&str]) -> Result<()> {
+    match given.iter().find(|flag| !known.contains(flag)) {
+        Some(flag) => bail!("unknown flag `{flag}`; known here: {}", known.join(", ")),
+        None => Ok(()),
+    }
+}
+
+/// The binaries that tests and the demo start as separate processes.
+const BINARIES: &[&str] =
+    &["build", "-p", "countersign-server", "-p", "countersign-executor", "-p", "countersign-playground"];
+
+fn test(fast: bool, install: bool) -> Result<()> {
+    let started = Instant::now();
+    let missing = prerequisites::ensure(fast, install)?;
+    step("format", cargo(&["fmt", "--all", "--check"]))?;
+    step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("binaries", cargo(BINARIES))?;
+    let mut tests = cargo(&["test", "--workspace"]);
+    if fast {
+        // What needs a control plane, PostgreSQL or a browser asks this variable and says so.
+        tests.env("COUNTERSIGN_TEST_FAST", "1");
+    }
+    step("tests", tests)?;
+    for what in &missing {
+        eprintln!("NOT RUN: {what}");
+    }
+    if !missing.is_empty() && !fast {
+        bail!("some parts were not run; see above");
+    }
+    eprintln!("all green in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+fn demo(flags: &[&str]) -> Result<()> {
+    let program = if flags.contains(&"--walkthrough") { "walkthrough" } else { "demo" };
+    eprintln!("Building the four programs (the first time takes some minutes)...");
+    step("build", cargo(BINARIES))?;
+    step("build", cargo(&["build", "-p", "countersign-tests", "--bin", program]))?;
+    step(program, binary(program))
+}
+
+fn bench(names: &[&str]) -> Result<()> {
+    let mut build = cargo(BINARIES);
+    build.arg("--release");
+    step("build", build)?;
+    step("build", cargo(&["build", "--release", "-p", "countersign-tests", "--bin", "bench"]))?;
+    let mut run = Command::new(root().join("target/release/bench"));
+    run.args(names).current_dir(root());
+    step("bench", run)
+}
+
+fn root() -> PathBuf {
+    // xtask stands in src/xtask; cargo tells where that is.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+fn binary(name: &str) -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let mut command = Command::new(target.join("debug").join(name));
+    command.current_dir(root());
+    command
+}
+
+fn step(name: &str, mut command: Command) -> Result<()> {
+    eprintln!("==> {name}");
+    let started = Instant::now();
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    if started.elapsed().as_secs() >= 5 {
+        eprintln!("    {name}: {} s", started.elapsed().as_secs());
+    }
+    Ok(())
+}
