@@ -1,0 +1,299 @@
+//! The one HTTP connection to an API server. It sends GET and nothing else.
+//!
+//! Built on first use, so that `countersign stdio` answers before any credential plugin runs.
+//! kube's own convenience calls are not used: they log whole bodies that do not decode, read
+//! without a bound, and retry.
+
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use kube::client::Body;
+use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::KubeError;
+use crate::untrusted;
+
+const CONNECT: Duration = Duration::from_secs(2);
+const REQUEST: Duration = Duration::from_secs(5);
+/// A credential plugin may ask a cloud's log-in service first.
+const BUILD: Duration = Duration::from_secs(20);
+/// A page of 500 pods is near 5 MB, seldom above 10.
+const LARGEST_BODY: usize = 32 << 20;
+
+pub(super) enum Source {
+    Kubeconfig {
+        path: Option<PathBuf>,
+        context: Option<String>,
+    },
+    InCluster,
+}
+
+pub(super) struct Connection {
+    source: Source,
+    client: Mutex<Option<Client>>,
+}
+
+/// A successful answer.
+pub(super) struct Answer {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    message: String,
+}
+
+impl Connection {
+    pub(super) fn new(source: Source) -> Self {
+        Self {
+            source,
+            client: Mutex::new(None),
+        }
+    }
+
+    /// GET `path` (with query) and decode the answer. `what` names it in errors.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &str,
+    ) -> Result<T, KubeError> {
+        let answer = self.get_raw(path, what).await?;
+        serde_json::from_slice(&answer.body).map_err(|error| KubeError::Unexpected {
+            what: what.to_owned(),
+            problem: untrusted::line(&error.to_string(), 200),
+        })
+    }
+
+    pub(super) async fn get_raw(&self, path: &str, what: &str) -> Result<Answer, KubeError> {
+        let client = self.client().await?;
+        let answer = timeout(REQUEST, send(&client, path, what))
+            .await
+            .unwrap_or_else(|_| {
+                Err(KubeError::Unavailable {
+                    problem: format!("no answer for {what} within {} s", REQUEST.as_secs()),
+                })
+            });
+        if answer
+            .as_ref()
+            .is_err_and(|error| *error == KubeError::Unauthorized)
+        {
+            // The next call reads the credentials afresh: they may have been rotated.
+            *self.client.lock().await = None;
+        }
+        answer
+    }
+
+    async fn client(&self) -> Result<Client, KubeError> {
+        let mut slot = self.client.lock().await;
+        if let Some(client) = slot.as_ref() {
+            return Ok(client.clone());
+        }
+        let mut config = match &self.source {
+            Source::InCluster => Config::incluster().map_err(|error| KubeError::Access {
+                problem: format!("no service account is mounted here: {error}"),
+            })?,
+            Source::Kubeconfig { path, context } => {
+                from_kubeconfig(path.clone(), context.clone()).await?
+            }
+        };
+        config.connect_timeout = Some(CONNECT);
+        config.default_retry = false;
+        // Building runs the credential plugin and waits for it.
+        let built = tokio::task::spawn_blocking(move || Client::try_from(config));
+        let client = match timeout(BUILD, built).await {
+            Ok(Ok(Ok(client))) => client,
+            Ok(Ok(Err(error))) => return Err(explain(&error)),
+            Ok(Err(_)) => return Err(access("setting up the client failed")),
+            Err(_) => return Err(access("the credential plugin did not finish within 20 s")),
+        };
+        *slot = Some(client.clone());
+        Ok(client)
+    }
+}
+
+fn access(problem: &str) -> KubeError {
+    KubeError::Access {
+        problem: problem.to_owned(),
+    }
+}
+
+async fn from_kubeconfig(
+    path: Option<PathBuf>,
+    context: Option<String>,
+) -> Result<Config, KubeError> {
+    let read = || match &path {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let mut kubeconfig = read().map_err(|error| explain_kubeconfig(&error))?;
+    let wanted = context
+        .clone()
+        .or_else(|| kubeconfig.current_context.clone());
+    let user = wanted.as_ref().and_then(|wanted| {
+        let context = kubeconfig
+            .contexts
+            .iter()
+            .find(|context| context.name == *wanted)?;
+        context.context.as_ref()?.user.clone()
+    });
+    for named in &mut kubeconfig.auth_infos {
+        let Some(exec) = named.auth_info.as_mut().and_then(|info| info.exec.as_mut()) else {
+            continue;
+        };
+        if exec.interactive_mode == Some(ExecInteractiveMode::Always)
+            && Some(&named.name) == user.as_ref()
+        {
+            return Err(KubeError::Access {
+                problem: format!(
+                    "the credential plugin of user `{}` wants a terminal (interactiveMode \
+                     Always): log in with kubectl first and use IfAvailable or Never",
+                    untrusted::line(&named.name, 80)
+                ),
+            });
+        }
+        // Otherwise kube hands it our own stdin, which on stdio is the MCP pipe.
+        exec.interactive_mode = Some(ExecInteractiveMode::Never);
+    }
+    let options = KubeConfigOptions {
+        context,
+        ..KubeConfigOptions::default()
+    };
+    Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| explain_kubeconfig(&error))
+}
+
+/// kube's own texts quote lines of the file, which may hold a token.
+fn explain_kubeconfig(error: &KubeconfigError) -> KubeError {
+    let problem = match error {
+        KubeconfigError::CurrentContextNotSet => {
+            "the kubeconfig has no current context: name one".to_owned()
+        }
+        KubeconfigError::LoadContext(name) => {
+            format!(
+                "the kubeconfig has no context `{}`",
+                untrusted::line(name, 80)
+            )
+        }
+        KubeconfigError::LoadClusterOfContext(name) => {
+            format!(
+                "the kubeconfig has no cluster `{}`",
+                untrusted::line(name, 80)
+            )
+        }
+        KubeconfigError::FindPath => "no kubeconfig was found: give its path".to_owned(),
+        KubeconfigError::ReadConfig(error, path) => {
+            format!(
+                "the kubeconfig {} cannot be read: {}",
+                path.display(),
+                error.kind()
+            )
+        }
+        KubeconfigError::Parse(_) => "the kubeconfig is not valid YAML".to_owned(),
+        KubeconfigError::MissingClusterUrl | KubeconfigError::ParseClusterUrl(_) => {
+            "the cluster in the kubeconfig has no valid server address".to_owned()
+        }
+        KubeconfigError::LoadCertificateAuthority(_) | KubeconfigError::ParseCertificates(_) => {
+            "the cluster's certificate authority cannot be read".to_owned()
+        }
+        KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
+            "the client certificate or its key cannot be read".to_owned()
+        }
+        _ => "the kubeconfig cannot be used".to_owned(),
+    };
+    KubeError::Access { problem }
+}
+
+async fn send(client: &Client, path: &str, what: &str) -> Result<Answer, KubeError> {
+    let request = Request::get(path)
+        .body(Body::empty())
+        .map_err(|_| KubeError::Invalid {
+            problem: format!("{what} cannot be asked for: the name does not fit in an address"),
+        })?;
+    let (head, body) = client
+        .send(request)
+        .await
+        .map_err(|error| explain(&error))?
+        .into_parts();
+    let body = match Limited::new(body, LARGEST_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(KubeError::Unexpected {
+                what: what.to_owned(),
+                problem: format!("it is larger than {} MiB", LARGEST_BODY >> 20),
+            });
+        }
+        Err(_) => {
+            return Err(KubeError::Unavailable {
+                problem: format!("the connection broke while {what} was read"),
+            });
+        }
+    };
+    if head.status.is_success() {
+        return Ok(Answer {
+            headers: head.headers,
+            body,
+        });
+    }
+    let status: Status = serde_json::from_slice(&body).unwrap_or_default();
+    let message = untrusted::line(&status.message, 400);
+    let what = what.to_owned();
+    Err(match head.status {
+        StatusCode::UNAUTHORIZED => KubeError::Unauthorized,
+        StatusCode::FORBIDDEN => KubeError::Forbidden { what, message },
+        StatusCode::NOT_FOUND => KubeError::NotFound { what },
+        StatusCode::GONE => KubeError::Gone { what },
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => KubeError::Invalid {
+            problem: format!("the cluster refuses the request for {what}: {message}"),
+        },
+        status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
+            KubeError::Unavailable {
+                problem: format!("{what}: {status} {message}"),
+            }
+        }
+        status => KubeError::Unexpected {
+            what,
+            problem: format!("{status} {message}"),
+        },
+    })
+}
+
+/// The chain of causes, except where it could quote credentials.
+fn explain(error: &kube::Error) -> KubeError {
+    match error {
+        kube::Error::Auth(_) => {
+            access("the credential plugin failed or its credentials cannot be used")
+        }
+        kube::Error::InferKubeconfig(error) => explain_kubeconfig(error),
+        other => {
+            // The outermost text only says which layer of kube it came through.
+            let mut cause = other.source();
+            let mut problem = String::new();
+            while let Some(error) = cause {
+                let text = error.to_string();
+                if !problem.contains(&text) {
+                    problem = if problem.is_empty() {
+                        text
+                    } else {
+                        format!("{problem}: {text}")
+                    };
+                }
+                cause = error.source();
+            }
+            KubeError::Unavailable {
+                problem: untrusted::line(&problem, 300),
+            }
+        }
+    }
+}

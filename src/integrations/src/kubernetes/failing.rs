@@ -1,0 +1,471 @@
+//! Is a pod failing, why, and since when. The phase alone is wrong: a pod in CrashLoopBackOff is
+//! in phase Running, and a pod whose Job will try again is in phase Failed.
+//!
+//! Pure: the server's tools, the page and the executor's facts come from this one definition.
+
+use std::borrow::Cow;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Serialize, Serializer};
+
+use super::records::{
+    ConditionStatus, ContainerKind, ContainerRecord, ContainerState, PodPhase, PodRecord,
+    RestartPolicy, Terminated,
+};
+
+/// When slow becomes failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Creating, initialising, unschedulable or not ready for longer than this is failing.
+    pub stuck_after: SignedDuration,
+    /// A crash or a restart counts while it is younger than this.
+    pub recent: SignedDuration,
+    /// Allowed beyond the grace of a deletion.
+    pub slack: SignedDuration,
+    /// This many restarts, of which one recent, are failing.
+    pub restarts: u32,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            stuck_after: SignedDuration::from_mins(5),
+            recent: SignedDuration::from_mins(10),
+            slack: SignedDuration::from_secs(30),
+            restarts: 5,
+        }
+    }
+}
+
+/// The main reason why a pod is failing. Displays as Kubernetes names it where it does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailingReason {
+    CrashLoopBackOff,
+    RunContainerError,
+    CreateContainerConfigError,
+    CreateContainerError,
+    InvalidImageName,
+    ErrImagePull,
+    ImagePullBackOff,
+    ContainerCreating,
+    PodInitializing,
+    /// Phase Failed, with `status.reason` such as `Evicted`, or `Failed` without one.
+    PodFailed(String),
+    PhaseUnknown,
+    Unschedulable,
+    OomKilled,
+    /// A non-zero exit inside the window.
+    Crashed,
+    RestartingOften,
+    NotReady,
+    /// All containers are ready; another controller has not set a readiness gate.
+    ReadinessGatePending,
+    /// The deletion should have ended.
+    StuckTerminating,
+}
+
+impl FailingReason {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::CrashLoopBackOff => "CrashLoopBackOff",
+            Self::RunContainerError => "RunContainerError",
+            Self::CreateContainerConfigError => "CreateContainerConfigError",
+            Self::CreateContainerError => "CreateContainerError",
+            Self::InvalidImageName => "InvalidImageName",
+            Self::ErrImagePull => "ErrImagePull",
+            Self::ImagePullBackOff => "ImagePullBackOff",
+            Self::ContainerCreating => "ContainerCreating",
+            Self::PodInitializing => "PodInitializing",
+            Self::PodFailed(reason) => reason,
+            Self::PhaseUnknown => "Unknown",
+            Self::Unschedulable => "Unschedulable",
+            Self::OomKilled => "OOMKilled",
+            Self::Crashed => "Crashed",
+            Self::RestartingOften => "RestartingOften",
+            Self::NotReady => "NotReady",
+            Self::ReadinessGatePending => "ReadinessGatePending",
+            Self::StuckTerminating => "StuckTerminating",
+        }
+    }
+}
+
+impl std::fmt::Display for FailingReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for FailingReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// How much a failing pod matters, for order. The last is the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It serves again, or nothing depends on it any more.
+    Low,
+    /// It does not serve and may still recover.
+    Medium,
+    /// It does not serve and will not by itself.
+    High,
+}
+
+/// The verdict on one pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    pub reason: FailingReason,
+    pub since: Timestamp,
+    /// The cluster's own words, if it has any.
+    pub message: Option<String>,
+    /// The container at fault.
+    pub container: Option<String>,
+    /// Of the container at fault, else of the whole pod.
+    pub restarts: u32,
+    pub severity: Severity,
+}
+
+/// The verdict on `pod`; nothing if it is not failing. Where several reasons hold, the one that
+/// explains most: a crash before the unreadiness that follows from it.
+#[must_use]
+pub fn failing(pod: &PodRecord, now: Timestamp, thresholds: &Thresholds) -> Option<Failing> {
+    if pod.deletion_timestamp.is_some() {
+        // Killed containers and lost readiness are what a deletion looks like.
+        return stuck_terminating(pod, now, thresholds);
+    }
+    match pod.phase {
+        PodPhase::Succeeded => return None,
+        PodPhase::Failed => return pod_failed(pod),
+        PodPhase::Unknown => {
+            let since = pod.ready_changed_at().unwrap_or(pod.created_at);
+            let message = pod.message.clone();
+            return Some(of_pod(pod, FailingReason::PhaseUnknown, since, message));
+        }
+        PodPhase::Pending | PodPhase::Running => {}
+    }
+    if !pod.scheduling_gates.is_empty() || completed(pod) {
+        return None;
+    }
+    bad_waiting(pod)
+        .or_else(|| unschedulable(pod, now, thresholds))
+        .or_else(|| bad_exit(pod, now, thresholds))
+        .or_else(|| restarting_often(pod, now, thresholds))
+        .or_else(|| stuck_starting(pod, now, thresholds))
+        .or_else(|| not_ready(pod, now, thresholds))
+}
+
+/// Held back on purpose by a scheduling gate: not failing, to be listed apart.
+#[must_use]
+pub fn scheduling_gated(pod: &PodRecord) -> bool {
+    pod.deletion_timestamp.is_none()
+        && pod.phase == PodPhase::Pending
+        && !pod.scheduling_gates.is_empty()
+}
+
+/// All app containers ended well and none will be started again; the phase follows soon.
+fn completed(pod: &PodRecord) -> bool {
+    let said_so = pod
+        .condition("Ready")
+        .is_some_and(|ready| ready.reason.as_deref() == Some("PodCompleted"));
+    let mut apps = pod
+        .containers
+        .iter()
+        .filter(|c| c.kind == ContainerKind::App)
+        .peekable();
+    let ended_well = pod.restart_policy != RestartPolicy::Always
+        && apps.peek().is_some()
+        && apps.all(
+            |c| matches!(&c.state, Some(ContainerState::Terminated(end)) if end.exit_code == 0),
+        );
+    said_so || ended_well
+}
+
+fn stuck_terminating(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
+    let grace = pod
+        .deletion_grace_seconds
+        .unwrap_or(pod.termination_grace_seconds)
+        .max(0);
+    // The API server has already added the grace to deletionTimestamp. Allowing it twice errs on
+    // the side of a kubelet that began late.
+    let due = pod
+        .deletion_timestamp?
+        .saturating_add(SignedDuration::from_secs(grace))
+        .ok()?;
+    let overdue = now.duration_since(due) > limits.slack;
+    overdue.then(|| {
+        let message = (!pod.finalizers.is_empty())
+            .then(|| format!("waiting for finalizers: {}", pod.finalizers.join(", ")));
+        of_pod(pod, FailingReason::StuckTerminating, due, message)
+    })
+}
+
+fn pod_failed(pod: &PodRecord) -> Option<Failing> {
+    if pod.job.as_ref().is_some_and(|job| job.retrying) {
+        return None;
+    }
+    let ended = pod.containers.iter().filter_map(|c| match &c.state {
+        Some(ContainerState::Terminated(end)) => end.finished_at,
+        _ => None,
+    });
+    let since = ended
+        .max()
+        .or(pod.ready_changed_at())
+        .unwrap_or(pod.created_at);
+    let reason = pod.reason.clone().unwrap_or_else(|| "Failed".to_owned());
+    let crashed = pod
+        .containers
+        .iter()
+        .find(|c| matches!(&c.state, Some(ContainerState::Terminated(end)) if end.exit_code != 0));
+    let mut failing = of_pod(
+        pod,
+        FailingReason::PodFailed(reason),
+        since,
+        pod.message.clone(),
+    );
+    failing.container = crashed.map(|container| container.name.clone());
+    Some(failing)
+}
+
+/// Waiting reasons that do not pass by themselves, the most telling first.
+const BAD_WAITING: [FailingReason; 7] = [
+    FailingReason::CrashLoopBackOff,
+    FailingReason::RunContainerError,
+    FailingReason::CreateContainerConfigError,
+    FailingReason::CreateContainerError,
+    FailingReason::InvalidImageName,
+    FailingReason::ErrImagePull,
+    FailingReason::ImagePullBackOff,
+];
+
+fn waiting(container: &ContainerRecord) -> Option<(&str, Option<&String>)> {
+    match container.state.as_ref()? {
+        ContainerState::Waiting {
+            reason: Some(reason),
+            message,
+        } => Some((reason, message.as_ref())),
+        _ => None,
+    }
+}
+
+fn bad_waiting(pod: &PodRecord) -> Option<Failing> {
+    BAD_WAITING.into_iter().find_map(|reason| {
+        let container = pod
+            .containers
+            .iter()
+            .find(|c| waiting(c).is_some_and(|(waits_for, _)| waits_for == reason.as_str()))?;
+        let not_ready_since = pod
+            .condition("Ready")
+            .filter(|ready| ready.status == ConditionStatus::False)
+            .and_then(|ready| ready.last_transition_at);
+        let last_end = container
+            .last_terminated
+            .as_ref()
+            .and_then(|end| end.finished_at);
+        let since = not_ready_since.or(last_end).unwrap_or(pod.created_at);
+        let message = waiting(container).and_then(|(_, message)| message.cloned());
+        Some(of_container(pod, container, reason, since, message))
+    })
+}
+
+fn unschedulable(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
+    let scheduled = pod.condition("PodScheduled").filter(|scheduled| {
+        pod.phase == PodPhase::Pending
+            && scheduled.status == ConditionStatus::False
+            && scheduled.reason.as_deref() == Some("Unschedulable")
+    })?;
+    let since = scheduled.last_transition_at.unwrap_or(pod.created_at);
+    (now.duration_since(since) > limits.stuck_after).then(|| {
+        of_pod(
+            pod,
+            FailingReason::Unschedulable,
+            since,
+            scheduled.message.clone(),
+        )
+    })
+}
+
+/// How this container last ended, if that was bad. A debug container that ends with an error is
+/// nobody's problem.
+fn last_bad_end(container: &ContainerRecord) -> Option<&Terminated> {
+    let current = match &container.state {
+        Some(ContainerState::Terminated(end)) if container.kind != ContainerKind::Ephemeral => {
+            Some(end)
+        }
+        _ => None,
+    };
+    current
+        .into_iter()
+        .chain(&container.last_terminated)
+        .find(|end| end.exit_code != 0 || end.reason.as_deref() == Some("OOMKilled"))
+}
+
+fn bad_exit(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
+    let (at, container, end) = pod
+        .containers
+        .iter()
+        .filter_map(|container| {
+            let end = last_bad_end(container)?;
+            Some((end.finished_at?, container, end))
+        })
+        .filter(|(at, _, _)| now.duration_since(*at) <= limits.recent)
+        .max_by_key(|(at, _, _)| *at)?;
+    let oom = end.reason.as_deref() == Some("OOMKilled");
+    let reason = if oom {
+        FailingReason::OomKilled
+    } else {
+        FailingReason::Crashed
+    };
+    let message = end
+        .message
+        .clone()
+        .or_else(|| Some(exit_text(end).into_owned()));
+    Some(of_container(pod, container, reason, at, message))
+}
+
+/// `exit code 1 (Error)`.
+pub(super) fn exit_text(end: &Terminated) -> Cow<'static, str> {
+    match (&end.reason, end.signal) {
+        (Some(reason), _) => format!("exit code {} ({reason})", end.exit_code).into(),
+        (None, Some(signal)) => format!("signal {signal}").into(),
+        (None, None) => format!("exit code {}", end.exit_code).into(),
+    }
+}
+
+fn restarting_often(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
+    pod.containers
+        .iter()
+        .filter(|container| container.restart_count >= limits.restarts)
+        .filter_map(|container| {
+            let at = container.last_terminated.as_ref()?.finished_at?;
+            (now.duration_since(at) <= limits.recent).then_some((at, container))
+        })
+        .max_by_key(|(_, container)| container.restart_count)
+        .map(|(at, container)| {
+            of_container(pod, container, FailingReason::RestartingOften, at, None)
+        })
+}
+
+fn stuck_starting(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
+    let changed = |kind: &str| pod.condition(kind).and_then(|c| c.last_transition_at);
+    let (container, reason) =
+        pod.containers
+            .iter()
+            .find_map(|container| match waiting(container)?.0 {
+                "ContainerCreating" => Some((container, FailingReason::ContainerCreating)),
+                "PodInitializing" => Some((container, FailingReason::PodInitializing)),
+                _ => None,
+            })?;
+    // A waiting state carries no time: it cannot be older than the step before it.
+    let last_end = container
+        .last_terminated
+        .as_ref()
+        .and_then(|end| end.finished_at);
+    let since = [
+        pod.start_time,
+        changed("PodScheduled"),
+        changed("Initialized"),
+        last_end,
+    ]
+    .into_iter()
+    .flatten()
+    .max()
+    .unwrap_or(pod.created_at);
+    if now.duration_since(since) <= limits.stuck_after {
+        return None;
+    }
+    let message = waiting(container)
+        .and_then(|(_, message)| message.cloned())
+        .or_else(|| {
+            let init = pod.containers.iter().find(|c| {
+                c.kind == ContainerKind::Init
+                    && matches!(c.state, Some(ContainerState::Running { .. }))
+            })?;
+            Some(format!("init container {} is still running", init.name))
+        });
+    Some(of_container(pod, container, reason, since, message))
+}
+
+fn not_ready(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
+    let ready = pod
+        .condition("Ready")
+        .filter(|ready| pod.phase == PodPhase::Running && ready.status == ConditionStatus::False)?;
+    let since = ready.last_transition_at?;
+    if now.duration_since(since) <= limits.stuck_after {
+        return None;
+    }
+    let containers_ready = pod
+        .condition("ContainersReady")
+        .is_some_and(|containers| containers.status == ConditionStatus::True);
+    if containers_ready && !pod.readiness_gates.is_empty() {
+        let open: Vec<&str> = pod
+            .readiness_gates
+            .iter()
+            .map(String::as_str)
+            .filter(|gate| {
+                pod.condition(gate)
+                    .is_none_or(|gate| gate.status != ConditionStatus::True)
+            })
+            .collect();
+        let message = format!("containers are ready; waiting for {}", open.join(", "));
+        return Some(of_pod(
+            pod,
+            FailingReason::ReadinessGatePending,
+            since,
+            Some(message),
+        ));
+    }
+    let unready = pod.containers.iter().find(|container| {
+        matches!(container.kind, ContainerKind::App | ContainerKind::Sidecar) && !container.ready
+    });
+    let message = ready.message.clone();
+    Some(match unready {
+        Some(container) => of_container(pod, container, FailingReason::NotReady, since, message),
+        None => of_pod(pod, FailingReason::NotReady, since, message),
+    })
+}
+
+fn of_pod(
+    pod: &PodRecord,
+    reason: FailingReason,
+    since: Timestamp,
+    message: Option<String>,
+) -> Failing {
+    let severity = severity(&reason, pod.ready());
+    Failing {
+        reason,
+        since,
+        message,
+        container: None,
+        restarts: pod.restarts(),
+        severity,
+    }
+}
+
+fn of_container(
+    pod: &PodRecord,
+    container: &ContainerRecord,
+    reason: FailingReason,
+    since: Timestamp,
+    message: Option<String>,
+) -> Failing {
+    Failing {
+        container: Some(container.name.clone()),
+        restarts: container.restart_count,
+        ..of_pod(pod, reason, since, message)
+    }
+}
+
+fn severity(reason: &FailingReason, ready: bool) -> Severity {
+    use FailingReason as R;
+    match reason {
+        R::StuckTerminating | R::ReadinessGatePending => Severity::Low,
+        R::OomKilled | R::Crashed | R::RestartingOften if ready => Severity::Low,
+        R::Crashed | R::RestartingOften | R::NotReady => Severity::Medium,
+        R::ContainerCreating | R::PodInitializing => Severity::Medium,
+        R::PodFailed(reason) if reason == "Evicted" => Severity::Low,
+        _ => Severity::High,
+    }
+}

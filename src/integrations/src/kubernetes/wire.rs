@@ -1,0 +1,573 @@
+//! The slim shapes in which the API's JSON is decoded, and their way into records.
+//!
+//! Only fields that are used are named: serde then skips the rest without allocating, which is
+//! most of the cost of reading pods. Lists may be `null` where Go had a nil slice.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+
+use super::records::{
+    ConditionRecord, ConditionStatus, EventRecord, HpaRecord, JobState, NamespaceRecord,
+    NodeRecord, ObjectRef, OwnerRef, PdbRecord, UnhealthyPodPolicy, WorkloadRecord,
+};
+use super::selector::LabelSelector;
+use crate::untrusted;
+
+/// Longest message kept, in characters. Kubelet messages may be arbitrarily long.
+const MESSAGE: usize = 1024;
+const REASON: usize = 128;
+
+pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+pub(super) fn message(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+        .map(|text| untrusted::line(&text, MESSAGE))
+}
+
+pub(super) fn reason(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+        .map(|text| untrusted::line(&text, REASON))
+}
+
+#[derive(Deserialize)]
+pub(super) struct List<T> {
+    #[serde(default)]
+    pub metadata: ListMeta,
+    #[serde(
+        deserialize_with = "nullable",
+        bound(deserialize = "T: Deserialize<'de>")
+    )]
+    pub items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ListMeta {
+    #[serde(rename = "continue")]
+    pub next: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Meta {
+    pub name: String,
+    #[serde(default)]
+    pub namespace: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub creation_timestamp: Timestamp,
+    #[serde(default)]
+    pub generation: i64,
+    #[serde(default, deserialize_with = "nullable")]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub annotations: Annotations,
+    #[serde(default, deserialize_with = "nullable")]
+    pub owner_references: Vec<WireOwner>,
+    pub deletion_timestamp: Option<Timestamp>,
+    pub deletion_grace_period_seconds: Option<i64>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub finalizers: Vec<String>,
+}
+
+/// The few annotations that mean something here; the rest may be large and private.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Annotations {
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    pub mirror: Option<IgnoredAny>,
+    #[serde(rename = "deployment.kubernetes.io/revision")]
+    pub revision: Option<String>,
+    #[serde(rename = "argocd.argoproj.io/tracking-id")]
+    pub argo: Option<IgnoredAny>,
+    #[serde(rename = "meta.helm.sh/release-name")]
+    pub helm: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireOwner {
+    api_version: String,
+    kind: String,
+    name: String,
+    uid: String,
+    #[serde(default)]
+    controller: Option<bool>,
+}
+
+impl Meta {
+    /// The owner with `controller: true`; the API allows at most one.
+    pub(super) fn controller(&mut self) -> Option<OwnerRef> {
+        let at = self
+            .owner_references
+            .iter()
+            .position(|owner| owner.controller == Some(true))?;
+        let WireOwner {
+            api_version,
+            kind,
+            name,
+            uid,
+            ..
+        } = self.owner_references.swap_remove(at);
+        Some(OwnerRef {
+            api_version,
+            kind,
+            name,
+            uid,
+        })
+    }
+
+    fn managed_by(&self) -> Option<String> {
+        let label = |key: &str| self.labels.contains_key(key);
+        let name = if self.annotations.argo.is_some() || label("argocd.argoproj.io/instance") {
+            "Argo CD"
+        } else if label("kustomize.toolkit.fluxcd.io/name") || label("helm.toolkit.fluxcd.io/name")
+        {
+            "Flux"
+        } else if self.annotations.helm.is_some()
+            || self
+                .labels
+                .get("app.kubernetes.io/managed-by")
+                .is_some_and(|by| by == "Helm")
+        {
+            "Helm"
+        } else {
+            return None;
+        };
+        Some(name.to_owned())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: Option<String>,
+    message: Option<String>,
+    last_transition_time: Option<Timestamp>,
+}
+
+pub(super) fn conditions(wire: Vec<WireCondition>) -> Vec<ConditionRecord> {
+    wire.into_iter()
+        .map(|condition| ConditionRecord {
+            kind: condition.kind,
+            status: match condition.status.as_str() {
+                "True" => ConditionStatus::True,
+                "False" => ConditionStatus::False,
+                _ => ConditionStatus::Unknown,
+            },
+            reason: reason(condition.reason),
+            message: message(condition.message),
+            last_transition_at: condition.last_transition_time,
+        })
+        .collect()
+}
+
+fn is_true(conditions: &[ConditionRecord], kind: &str) -> bool {
+    conditions
+        .iter()
+        .any(|c| c.kind == kind && c.status == ConditionStatus::True)
+}
+
+/// Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob and ReplicationController.
+#[derive(Deserialize)]
+pub(super) struct WireWorkload {
+    metadata: Meta,
+    #[serde(default)]
+    spec: WireWorkloadSpec,
+    #[serde(default)]
+    status: WireWorkloadStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireWorkloadSpec {
+    replicas: Option<i32>,
+    paused: bool,
+    backoff_limit: Option<u32>,
+    suspend: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireWorkloadStatus {
+    observed_generation: i64,
+    ready_replicas: i32,
+    available_replicas: i32,
+    updated_replicas: i32,
+    desired_number_scheduled: Option<i32>,
+    number_ready: i32,
+    number_available: i32,
+    updated_number_scheduled: i32,
+    failed: u32,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<WireCondition>,
+}
+
+impl WireWorkload {
+    pub(super) fn uid(&self) -> &str {
+        &self.metadata.uid
+    }
+
+    pub(super) fn owner(&mut self) -> Option<OwnerRef> {
+        self.metadata.controller()
+    }
+
+    pub(super) fn job(&self) -> JobState {
+        let finished = ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"];
+        let done = self.status.conditions.iter().any(|condition| {
+            condition.status == "True" && finished.contains(&condition.kind.as_str())
+        });
+        JobState {
+            failed: self.status.failed,
+            // The API server fills in 6; NonIndexed Jobs always carry it.
+            backoff_limit: self.spec.backoff_limit.unwrap_or(6),
+            retrying: !done && self.spec.suspend != Some(true),
+        }
+    }
+
+    /// The list's items carry no kind, so it is passed in.
+    pub(super) fn record(mut self, kind: &str) -> WorkloadRecord {
+        let daemon = kind == "DaemonSet";
+        let job = (kind == "Job").then(|| self.job());
+        let owner = self.metadata.controller();
+        let managed_by = self.metadata.managed_by();
+        let Self {
+            metadata,
+            spec,
+            status,
+        } = self;
+        let of = |usual: i32, of_daemon_set: i32| if daemon { of_daemon_set } else { usual };
+        WorkloadRecord {
+            kind: kind.to_owned(),
+            namespace: metadata.namespace,
+            name: metadata.name,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            created_at: metadata.creation_timestamp,
+            generation: metadata.generation,
+            observed_generation: status.observed_generation,
+            replicas: if daemon {
+                status.desired_number_scheduled
+            } else {
+                spec.replicas
+            },
+            ready: of(status.ready_replicas, status.number_ready),
+            available: of(status.available_replicas, status.number_available),
+            updated: of(status.updated_replicas, status.updated_number_scheduled),
+            paused: spec.paused,
+            revision: metadata
+                .annotations
+                .revision
+                .map(|text| untrusted::line(&text, REASON)),
+            conditions: conditions(status.conditions),
+            owner,
+            managed_by,
+            job,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct WirePdb {
+    metadata: Meta,
+    spec: WirePdbSpec,
+    #[serde(default)]
+    status: WirePdbStatus,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WirePdbSpec {
+    selector: Option<LabelSelector>,
+    min_available: Option<IntOrString>,
+    max_unavailable: Option<IntOrString>,
+    unhealthy_pod_eviction_policy: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WirePdbStatus {
+    observed_generation: i64,
+    current_healthy: i32,
+    desired_healthy: i32,
+    disruptions_allowed: i32,
+    expected_pods: i32,
+    #[serde(deserialize_with = "nullable")]
+    disrupted_pods: BTreeMap<String, IgnoredAny>,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<WireCondition>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum IntOrString {
+    Int(i64),
+    Text(String),
+}
+
+impl IntOrString {
+    fn text(self) -> String {
+        match self {
+            Self::Int(number) => number.to_string(),
+            Self::Text(text) => untrusted::line(&text, REASON),
+        }
+    }
+}
+
+impl From<WirePdb> for PdbRecord {
+    fn from(
+        WirePdb {
+            metadata,
+            spec,
+            status,
+        }: WirePdb,
+    ) -> Self {
+        let sync_failed = conditions(status.conditions)
+            .into_iter()
+            .find(|condition| {
+                condition.kind == "DisruptionAllowed"
+                    && condition.status == ConditionStatus::False
+                    && condition.reason.as_deref() == Some("SyncFailed")
+            })
+            .map(|condition| {
+                condition
+                    .message
+                    .unwrap_or_else(|| "no reason given".to_owned())
+            });
+        Self {
+            namespace: metadata.namespace,
+            name: metadata.name,
+            uid: metadata.uid,
+            generation: metadata.generation,
+            observed_generation: status.observed_generation,
+            selector: spec.selector,
+            min_available: spec.min_available.map(IntOrString::text),
+            max_unavailable: spec.max_unavailable.map(IntOrString::text),
+            unhealthy_pod_policy: match spec.unhealthy_pod_eviction_policy.as_deref() {
+                Some("AlwaysAllow") => UnhealthyPodPolicy::AlwaysAllow,
+                _ => UnhealthyPodPolicy::IfHealthyBudget,
+            },
+            current_healthy: status.current_healthy,
+            desired_healthy: status.desired_healthy,
+            disruptions_allowed: status.disruptions_allowed,
+            expected_pods: status.expected_pods,
+            sync_failed,
+            disrupted_pods: status.disrupted_pods.into_keys().collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireEvent {
+    metadata: Meta,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    reason: Option<String>,
+    message: Option<String>,
+    involved_object: WireObject,
+    count: Option<u32>,
+    series: Option<WireSeries>,
+    first_timestamp: Option<Timestamp>,
+    last_timestamp: Option<Timestamp>,
+    event_time: Option<Timestamp>,
+    source: Option<WireSource>,
+    reporting_component: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireObject {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    namespace: Option<String>,
+    uid: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireSeries {
+    count: Option<u32>,
+    last_observed_time: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct WireSource {
+    component: Option<String>,
+}
+
+impl From<WireEvent> for EventRecord {
+    fn from(wire: WireEvent) -> Self {
+        let created = wire.metadata.creation_timestamp;
+        let series = wire.series.as_ref();
+        let last_seen = series
+            .and_then(|series| series.last_observed_time)
+            .or(wire.last_timestamp)
+            .or(wire.event_time)
+            .unwrap_or(created);
+        let count = series
+            .and_then(|series| series.count)
+            .or(wire.count)
+            .unwrap_or(1)
+            .max(1);
+        Self {
+            namespace: wire.metadata.namespace,
+            name: wire.metadata.name,
+            uid: wire.metadata.uid,
+            kind: reason(wire.kind).unwrap_or_else(|| "Normal".to_owned()),
+            reason: reason(wire.reason).unwrap_or_default(),
+            message: message(wire.message).unwrap_or_default(),
+            object: ObjectRef {
+                kind: untrusted::line(&wire.involved_object.kind, REASON),
+                namespace: wire
+                    .involved_object
+                    .namespace
+                    .filter(|name| !name.is_empty()),
+                name: untrusted::line(&wire.involved_object.name, 253),
+                uid: wire.involved_object.uid.filter(|uid| !uid.is_empty()),
+            },
+            count,
+            first_seen: wire
+                .first_timestamp
+                .or(wire.event_time)
+                .unwrap_or(created)
+                .min(last_seen),
+            last_seen,
+            source: reason(wire.source.and_then(|source| source.component))
+                .or_else(|| reason(wire.reporting_component)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireNode {
+    metadata: Meta,
+    #[serde(default)]
+    spec: WireNodeSpec,
+    #[serde(default)]
+    status: WireNodeStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireNodeSpec {
+    unschedulable: bool,
+    #[serde(deserialize_with = "nullable")]
+    taints: Vec<WireTaint>,
+}
+
+#[derive(Deserialize)]
+struct WireTaint {
+    key: String,
+    value: Option<String>,
+    effect: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireNodeStatus {
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<WireCondition>,
+    node_info: Option<WireNodeInfo>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireNodeInfo {
+    kubelet_version: Option<String>,
+}
+
+impl From<WireNode> for NodeRecord {
+    fn from(
+        WireNode {
+            metadata,
+            spec,
+            status,
+        }: WireNode,
+    ) -> Self {
+        let conditions = conditions(status.conditions);
+        Self {
+            name: metadata.name,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            created_at: metadata.creation_timestamp,
+            unschedulable: spec.unschedulable,
+            ready: is_true(&conditions, "Ready"),
+            conditions,
+            taints: spec
+                .taints
+                .into_iter()
+                .map(|WireTaint { key, value, effect }| match value {
+                    Some(value) if !value.is_empty() => format!("{key}={value}:{effect}"),
+                    _ => format!("{key}:{effect}"),
+                })
+                .collect(),
+            kubelet_version: reason(status.node_info.and_then(|info| info.kubelet_version)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireNamespace {
+    metadata: Meta,
+    #[serde(default)]
+    status: WireNamespaceStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireNamespaceStatus {
+    phase: Option<String>,
+}
+
+impl From<WireNamespace> for NamespaceRecord {
+    fn from(WireNamespace { metadata, status }: WireNamespace) -> Self {
+        Self {
+            name: metadata.name,
+            uid: metadata.uid,
+            labels: metadata.labels,
+            terminating: status.phase.as_deref() == Some("Terminating"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct WireHpa {
+    metadata: Meta,
+    spec: WireHpaSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireHpaSpec {
+    scale_target_ref: WireObject,
+    min_replicas: Option<i32>,
+    max_replicas: i32,
+}
+
+impl From<WireHpa> for HpaRecord {
+    fn from(WireHpa { metadata, spec }: WireHpa) -> Self {
+        Self {
+            namespace: metadata.namespace,
+            name: metadata.name,
+            target_kind: spec.scale_target_ref.kind,
+            target_name: spec.scale_target_ref.name,
+            min_replicas: spec.min_replicas.unwrap_or(1),
+            max_replicas: spec.max_replicas,
+        }
+    }
+}
