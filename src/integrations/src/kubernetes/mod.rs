@@ -17,6 +17,8 @@ mod names;
 mod reader;
 mod records;
 mod selector;
+#[cfg(test)]
+mod tests;
 mod wire;
 mod wire_pod;
 
