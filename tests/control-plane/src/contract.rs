@@ -6,14 +6,14 @@
 //!
 //! The target must have, before [`run`]:
 //! - a namespace opted in for the executor and one that is not,
-//! - a server account that may read (get, list, watch) pods, events, PodDisruptionBudgets
+//! - a server account that may read (get, list, watch) pods, their logs, events, PodDisruptionBudgets
 //!   and Deployments everywhere, and nothing else,
 //! - an executor account that may get and list pods and create pods/eviction in the
 //!   opted-in namespace, and create, get and list Leases in its own, and nothing else.
 //!
 //! Deployments and PodDisruptionBudgets are made by the checks, through [`Prepare`]. The
-//! pods' fate is in the annotation [`crate::ANNOTATION`] of the pod template; the
-//! checks use `ready`, `crashloop` and the sequence `crashloop, ready` only.
+//! pods' fate ([`Fate`]) stands in annotations of the pod template, in the words of
+//! both targets; each ignores the other's.
 
 mod access;
 mod evictions;
@@ -125,6 +125,7 @@ pub async fn run(target: &ContractTarget) -> Result<Report> {
         reads::missing_pod_is_a_404_status,
         reads::events_are_found_by_uid,
         reads::crashing_pod_says_so,
+        reads::crashing_pod_left_a_log,
         reads::watch_reports_what_happens_after_a_list,
         reads::watch_from_an_ancient_version_is_gone,
         evictions::dry_run_changes_nothing,
@@ -171,6 +172,42 @@ pub async fn prepare_control_plane(plane: &ControlPlane) -> Result<ContractTarge
     })
 }
 
+/// What becomes of a Deployment's pods.
+#[derive(Clone, Copy)]
+enum Fate {
+    Ready,
+    /// All crash, replacements too.
+    Crash,
+    /// One crashes; the others and its replacement are ready.
+    FirstCrashes,
+}
+
+impl Fate {
+    fn annotations(self) -> Value {
+        match self {
+            Self::Ready => json!({}),
+            Self::Crash => json!({
+                ANNOTATION: "crashloop",
+                "playground.countersign.dev/behavior": "crashloop",
+            }),
+            Self::FirstCrashes => json!({
+                ANNOTATION: "crashloop, ready",
+                "playground.countersign.dev/behavior": "crashloop",
+                "playground.countersign.dev/failing": "1",
+                "playground.countersign.dev/replacement": "ready",
+            }),
+        }
+    }
+
+    fn crashing(self, replicas: usize) -> usize {
+        match self {
+            Self::Ready => 0,
+            Self::Crash => replicas,
+            Self::FirstCrashes => 1,
+        }
+    }
+}
+
 /// One run against one target.
 struct Session {
     admin: Api,
@@ -202,15 +239,9 @@ impl Session {
         }
     }
 
-    /// A Deployment whose pods, all `replicas` of them, have come to Ready=`ready`.
-    /// Answers the value of their `app` label.
-    async fn deployment(
-        &self,
-        name: &str,
-        replicas: usize,
-        behavior: &str,
-        ready: usize,
-    ) -> Result<String> {
+    /// A Deployment, once all its pods have met their fate. Answers the value of
+    /// their `app` label.
+    async fn deployment(&self, name: &str, replicas: usize, fate: Fate) -> Result<String> {
         let app = self.unique(name);
         self.prepare(&json!({
             "apiVersion": "apps/v1",
@@ -220,20 +251,23 @@ impl Session {
                 "replicas": replicas,
                 "selector": {"matchLabels": {"app": app}},
                 "template": {
-                    "metadata": {"labels": {"app": app}, "annotations": {ANNOTATION: behavior}},
+                    "metadata": {"labels": {"app": app}, "annotations": fate.annotations()},
                     "spec": {"containers": [{"name": "app", "image": "registry.invalid/app:1"}]},
                 },
             },
         }))
         .await?;
-        let what = format!("{replicas} pods of {app} run, {ready} of them ready");
+        let crashing = fate.crashing(replicas);
+        let what =
+            format!("{replicas} pods of {app}, {crashing} in CrashLoopBackOff, others ready");
         eventually(SETTLE, &what, async || {
             let pods = self.pods(&app).await?;
-            let settled = pods.len() == replicas
-                && pods
-                    .iter()
-                    .all(|pod| !pod["status"]["containerStatuses"].is_null())
-                && pods.iter().filter(|pod| is_ready(pod)).count() == ready;
+            let crashed = pods
+                .iter()
+                .filter(|pod| is_crashing(pod) && !is_ready(pod))
+                .count();
+            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+            let settled = (pods.len(), crashed, ready) == (replicas, crashing, replicas - crashing);
             Ok(settled.then_some(()))
         })
         .await?;
@@ -317,12 +351,12 @@ impl Session {
         let query = if dry_run { "?dryRun=All" } else { "" };
         let path = format!("{}/{pod}/eviction{query}", self.pods_path());
         self.executor
-            .post(&path, &eviction(namespace, pod, options))
+            .post(&path, &eviction(namespace, pod, &options))
             .await
     }
 }
 
-fn eviction(namespace: &str, pod: &str, options: Value) -> Value {
+fn eviction(namespace: &str, pod: &str, options: &Value) -> Value {
     json!({
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -343,6 +377,10 @@ fn is_ready(pod: &Value) -> bool {
         list.iter()
             .any(|c| c["type"] == "Ready" && c["status"] == "True")
     })
+}
+
+fn is_crashing(pod: &Value) -> bool {
+    pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
 }
 
 /// The UID of the owner that will replace the pod.

@@ -1,6 +1,7 @@
 //! A control plane to look around in, for `cargo xtask control-plane`.
 
 use anyhow::Result;
+use tokio::signal::unix::SignalKind;
 
 use crate::{ControlPlane, Options};
 
@@ -33,7 +34,7 @@ spec:
 "#;
 
 /// Starts a control plane with a namespace `shop` in trouble, prints how to reach
-/// it, and stops it on Ctrl-C.
+/// it, and stops it on Ctrl-C or SIGTERM.
 pub async fn run_for_developer(options: Options) -> Result<()> {
     let plane = ControlPlane::start(options).await?;
     plane.apply_yaml(SHOP).await?;
@@ -49,7 +50,11 @@ pub async fn run_for_developer(options: Options) -> Result<()> {
         crate::ANNOTATION
     );
     println!("Ctrl-C stops it and removes everything.");
-    tokio::signal::ctrl_c().await?;
+    let mut terminated = tokio::signal::unix::signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminated.recv() => {}
+    }
     plane.stop();
     Ok(())
 }

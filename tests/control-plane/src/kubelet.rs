@@ -13,11 +13,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::api::{Api, Patch};
+use crate::api::{Api, Patch, Reply};
 use crate::behavior::{ANNOTATION, Behavior, Outcome};
+use crate::logs::LogServer;
 use crate::pod_status::{Facts, node, node_status, pod_event, pod_status};
 
 /// How often delayed outcomes are looked at; changes of pods are seen at once.
@@ -54,6 +56,15 @@ impl Overrides {
     }
 }
 
+pub(crate) struct Config {
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) nodes: usize,
+    pub(crate) overrides: Overrides,
+    /// Of the log endpoint: PEM files.
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
 /// Runs on a thread and runtime of its own, so that it does not end with the
 /// runtime of the test that started it.
 pub(crate) struct Kubelet {
@@ -63,42 +74,28 @@ pub(crate) struct Kubelet {
 
 impl Kubelet {
     /// Makes `nodes` nodes named `node-1`... and returns when they are Ready.
-    pub(crate) async fn start(
-        kubeconfig: PathBuf,
-        nodes: usize,
-        overrides: Overrides,
-    ) -> Result<Self> {
+    pub(crate) async fn start(config: Config) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
-        let (ready, nodes_ready) = oneshot::channel();
+        let (report, nodes_ready) = oneshot::channel();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let life = async move {
+            let (result, prepared) = match prepare(&config).await {
+                Ok(prepared) => (Ok(()), Some(prepared)),
+                Err(error) => (Err(error), None),
+            };
+            // Nobody listens when the start was given up; then `stopped` ends this too.
+            let _ = report.send(result);
+            let Some((api, logs)) = prepared else { return };
+            let mut state = State::new(api.clone(), config.overrides);
+            tokio::select! {
+                () = state.run() => {}
+                () = logs.run(api, now) => {}
+                _ = stopped => {}
+            }
+        };
         let thread = std::thread::Builder::new()
             .name("fake-kubelet".into())
-            .spawn(move || {
-                let runtime = match tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _ = ready.send(Err(error.into()));
-                        return;
-                    }
-                };
-                runtime.block_on(async {
-                    let api = match prepare(&kubeconfig, nodes).await {
-                        Ok(api) => api,
-                        Err(error) => {
-                            let _ = ready.send(Err(error));
-                            return;
-                        }
-                    };
-                    let _ = ready.send(Ok(()));
-                    let mut state = State::new(api, overrides);
-                    tokio::select! {
-                        () = state.run() => {}
-                        _ = stopped => {}
-                    }
-                });
-            })?;
+            .spawn(move || runtime.block_on(life))?;
         let kubelet = Self {
             stop: Some(stop),
             thread: Some(thread),
@@ -121,16 +118,19 @@ impl Drop for Kubelet {
     }
 }
 
-async fn prepare(kubeconfig: &std::path::Path, nodes: usize) -> Result<Api> {
-    let api = Api::from_kubeconfig(kubeconfig).await?;
-    for number in 1..=nodes {
+async fn prepare(config: &Config) -> Result<(Api, LogServer)> {
+    let api = Api::from_kubeconfig(&config.kubeconfig).await?;
+    let logs = LogServer::bind(&config.certificate, &config.key)
+        .await
+        .context("log endpoint")?;
+    for number in 1..=config.nodes {
         let name = format!("node-{number}");
         let path = format!("/api/v1/nodes/{name}");
         api.post("/api/v1/nodes", &node(&name))
             .await?
             .success()
             .context("create node")?;
-        let status = json!({"status": node_status(now())});
+        let status = json!({"status": node_status(now(), logs.port()?)});
         api.patch(&format!("{path}/status"), MERGE, &status)
             .await?
             .success()?;
@@ -140,7 +140,7 @@ async fn prepare(kubeconfig: &std::path::Path, nodes: usize) -> Result<Api> {
             .await?
             .success()?;
     }
-    Ok(api)
+    Ok((api, logs))
 }
 
 struct State {
@@ -313,9 +313,9 @@ impl State {
             if pod.deletion_finished || pod.behavior.outcome == Outcome::StuckTerminating {
                 return Ok(());
             }
-            pod.deletion_finished = true;
             let finish = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
-            return accept(self.api.delete(&path, &finish).await?, &[404, 409]);
+            pod.deletion_finished = done(self.api.delete(&path, &finish).await?)?;
+            return Ok(());
         }
 
         let outcome = if pod.started.elapsed() >= pod.behavior.after {
@@ -328,7 +328,6 @@ impl State {
         if pod.written == Some((pod.behavior, outcome)) {
             return Ok(());
         }
-        pod.written = Some((pod.behavior, outcome));
         let now = now();
         let since = now - SignedDuration::try_from(pod.behavior.since)?;
         let facts = Facts {
@@ -343,12 +342,18 @@ impl State {
             .api
             .patch(&format!("{path}/status"), MERGE, &patch)
             .await?;
-        accept(reply, &[404, 409])?;
+        if !done(reply)? {
+            return Ok(());
+        }
+        pod.written = Some((pod.behavior, outcome));
         if let Some((reason, message)) = pod_event(&pod.object, outcome) {
             let event = event(pod, uid, now, reason, &message);
             let path = format!("/api/v1/namespaces/{}/events", pod.namespace);
-            // 403: the namespace is being deleted.
-            accept(self.api.post(&path, &event).await?, &[403, 404, 409])?;
+            let reply = self.api.post(&path, &event).await?;
+            // Forbidden: the namespace is being deleted.
+            if reply.status != 403 {
+                done(reply)?;
+            }
         }
         Ok(())
     }
@@ -402,12 +407,14 @@ fn event(pod: &Pod, uid: &str, now: Timestamp, reason: &str, message: &str) -> V
     })
 }
 
-/// Refusals that only mean the pod went on without us are no errors.
-fn accept(reply: crate::api::Reply, expected: &[u16]) -> Result<()> {
-    if expected.contains(&reply.status) {
-        return Ok(());
+/// Whether nothing is left to do: yes if the call went through or the pod is gone,
+/// no if another writer came between and the next tick has to try again.
+fn done(reply: Reply) -> Result<bool> {
+    match reply.status {
+        404 => Ok(true),
+        409 => Ok(false),
+        _ => reply.success().map(|_| true),
     }
-    reply.success().map(drop)
 }
 
 #[expect(

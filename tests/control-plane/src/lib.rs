@@ -4,7 +4,7 @@
 //! What the product relies on in Kubernetes is tested here against Kubernetes, not
 //! against an idea of it. There are no containers: pods are records that the
 //! fake kubelet moves along (see [`Behavior`]), so nothing can be exec'd into and
-//! there are no logs. Nothing of this is for production.
+//! logs are made up. Nothing of this is for production.
 
 mod api;
 mod audit;
@@ -14,6 +14,7 @@ pub mod contract;
 mod credentials;
 mod developer;
 mod kubelet;
+mod logs;
 mod pod_status;
 mod process;
 
@@ -29,6 +30,7 @@ pub use api::{Api, Patch, Reply, Watch, documents, eventually, object_path};
 pub use audit::AuditEvent;
 pub use behavior::{ANNOTATION, Behavior, Outcome, UnknownBehavior};
 pub use developer::run_for_developer;
+pub use logs::LOG_ANNOTATION;
 
 use binaries::Binaries;
 use credentials::{ADMIN, CONTROLLER_MANAGER, Credentials, FAKE_KUBELET, SCHEDULER};
@@ -147,7 +149,10 @@ impl ControlPlane {
         .await?;
         plane.start_api_server().await?;
         if options.controllers {
-            plane.start_controllers(options.nodes).await?;
+            tokio::try_join!(
+                plane.start_controllers(),
+                plane.start_kubelet(options.nodes)
+            )?;
         }
         Ok(plane)
     }
@@ -309,10 +314,16 @@ impl ControlPlane {
     }
 
     /// Kills the API server if it still runs, starts it again on the same port, and
-    /// waits until it is ready.
+    /// waits until it is ready. Controllers and scheduler start anew as well: left
+    /// alone, they would come back after a back-off of up to half a minute.
     pub async fn restart_api_server(&self) -> Result<()> {
         self.kill_api_server();
-        self.start_api_server().await
+        let controllers = !std::mem::take(&mut self.processes().others).is_empty();
+        self.start_api_server().await?;
+        if controllers {
+            self.start_controllers().await?;
+        }
+        Ok(())
     }
 
     /// Process ids of all components, for tests of this crate's own promise to leave none.
@@ -360,25 +371,19 @@ impl ControlPlane {
         .await
     }
 
-    async fn start_controllers(&self, nodes: usize) -> Result<()> {
+    async fn start_controllers(&self) -> Result<()> {
         let path = |name: &str| self.credentials.path(name).display().to_string();
-        let kubeconfig = |account| -> Result<String> {
-            Ok(self
-                .credentials
-                .static_kubeconfig(account, &self.url)?
-                .display()
-                .to_string())
-        };
-        let common = |kubeconfig: String| {
-            vec![
-                format!("--kubeconfig={kubeconfig}"),
+        let common = |account| -> Result<Vec<String>> {
+            let kubeconfig = self.credentials.static_kubeconfig(account, &self.url)?;
+            Ok(vec![
+                format!("--kubeconfig={}", kubeconfig.display()),
                 "--leader-elect=false".into(),
                 "--secure-port=0".into(),
                 "--kube-api-qps=500".into(),
                 "--kube-api-burst=1000".into(),
-            ]
+            ])
         };
-        let mut args = common(kubeconfig(CONTROLLER_MANAGER)?);
+        let mut args = common(CONTROLLER_MANAGER)?;
         args.extend([
             "--use-service-account-credentials".into(),
             format!(
@@ -389,14 +394,8 @@ impl ControlPlane {
             format!("--controllers={CONTROLLERS}"),
         ]);
         let manager = self.spawn("kube-controller-manager", &args)?;
-        let scheduler = self.spawn("kube-scheduler", &common(kubeconfig(SCHEDULER)?))?;
+        let scheduler = self.spawn("kube-scheduler", &common(SCHEDULER)?)?;
         self.processes().others.extend([manager, scheduler]);
-
-        let kubeconfig = self
-            .credentials
-            .static_kubeconfig(FAKE_KUBELET, &self.url)?;
-        let kubelet = Kubelet::start(kubeconfig, nodes, self.overrides.clone()).await?;
-        *self.kubelet.lock().unwrap_or_else(PoisonError::into_inner) = Some(kubelet);
         let api = self.admin().await?;
         eventually(START_LIMIT, "the controllers work", async || {
             for process in &mut self.processes().others {
@@ -406,6 +405,21 @@ impl ControlPlane {
             Ok((api.get(account).await?.status == 200).then_some(()))
         })
         .await
+    }
+
+    async fn start_kubelet(&self, nodes: usize) -> Result<()> {
+        let config = kubelet::Config {
+            kubeconfig: self
+                .credentials
+                .static_kubeconfig(FAKE_KUBELET, &self.url)?,
+            nodes,
+            overrides: self.overrides.clone(),
+            certificate: self.credentials.path("server.crt"),
+            key: self.credentials.path("server.key"),
+        };
+        let kubelet = Kubelet::start(config).await?;
+        *self.kubelet.lock().unwrap_or_else(PoisonError::into_inner) = Some(kubelet);
+        Ok(())
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn pod_status(facts: &Facts, outcome: Outcome) -> Value {
                     if index == 0 { outcome } else { beside(outcome) },
                 )
             };
-            container_status(container, state)
+            container_status(container, &state)
         })
         .collect();
     let init_containers: Vec<Value> = inits
@@ -49,7 +49,7 @@ pub(crate) fn pod_status(facts: &Facts, outcome: Outcome) -> Value {
             } else {
                 completed(facts)
             };
-            container_status(container, state)
+            container_status(container, &state)
         })
         .collect();
 
@@ -224,18 +224,17 @@ fn terminated(reason: &str, exit_code: i32, started: Timestamp, finished: Timest
 }
 
 /// `state` may hold state, lastState, ready and restartCount; the rest is filled in.
-fn container_status((name, image): &(String, String), state: Value) -> Value {
+fn container_status((name, image): &(String, String), state: &Value) -> Value {
     let ready = state["ready"] == true;
     let running = !state["state"]["running"].is_null();
     let waiting = !state["state"]["waiting"].is_null();
-    let started = running;
     json!({
         "name": name,
         "image": image,
         "imageID": if waiting { String::new() } else { format!("fake://{image}") },
         "containerID": if waiting { String::new() } else { format!("fake://{name}") },
         "ready": ready,
-        "started": started,
+        "started": running,
         "restartCount": state["restartCount"].as_u64().unwrap_or(0),
         "state": state["state"],
         "lastState": state["lastState"],
@@ -286,12 +285,14 @@ pub(crate) fn node(name: &str) -> Value {
     })
 }
 
-pub(crate) fn node_status(now: Timestamp) -> Value {
+/// `port` is where the API server asks for logs.
+pub(crate) fn node_status(now: Timestamp, port: u16) -> Value {
     let room = json!({"cpu": "64", "memory": "256Gi", "pods": "500", "ephemeral-storage": "1Ti"});
     json!({
         "capacity": room,
         "allocatable": room,
         "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "conditions": [{
             "type": "Ready", "status": "True", "reason": "KubeletReady",
             "message": "fake kubelet", "lastHeartbeatTime": now.to_string(),

@@ -10,3 +10,26 @@ async fn the_control_plane_keeps_the_contract() {
     println!("{report}");
     assert!(report.passed(), "\n{report}");
 }
+
+/// A suite that cannot fail proves nothing: here everyone is admin.
+#[tokio::test]
+async fn the_contract_notices_accounts_that_may_do_too_much() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let mut target = contract::prepare_control_plane(&plane).await.unwrap();
+    target.server_kubeconfig = plane.admin_kubeconfig();
+    target.executor_kubeconfig = plane.admin_kubeconfig();
+    let report = contract::run(&target).await.unwrap();
+    let failed: Vec<&str> = report
+        .checks
+        .iter()
+        .filter(|check| check.failure.is_some())
+        .map(|check| check.name)
+        .collect();
+    let access: Vec<&str> = report
+        .checks
+        .iter()
+        .map(|check| check.name)
+        .filter(|name| name.contains("_cannot_"))
+        .collect();
+    assert_eq!(failed, access, "\n{report}");
+}

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{Session, eviction, name, refused};
+use super::{Fate, Session, eviction, name, refused};
 use crate::Patch;
 
 pub(super) async fn lease_is_created_once(session: &Session) -> Result<()> {
@@ -52,11 +52,11 @@ pub(super) async fn executor_cannot_change_or_delete_a_lease(session: &Session) 
 }
 
 pub(super) async fn server_cannot_evict(session: &Session) -> Result<()> {
-    let app = session.deployment("readers", 1, "ready", 1).await?;
+    let app = session.deployment("readers", 1, Fate::Ready).await?;
     let pod = name(&session.first_pod(&app).await?);
     for query in ["", "?dryRun=All"] {
         let path = format!("{}/{pod}/eviction{query}", session.pods_path());
-        let eviction = eviction(&session.target.namespace, &pod, json!({}));
+        let eviction = eviction(&session.target.namespace, &pod, &json!({}));
         refused(
             &session.server.post(&path, &eviction).await?,
             403,
@@ -72,7 +72,7 @@ pub(super) async fn server_cannot_read_secrets(session: &Session) -> Result<()> 
 }
 
 pub(super) async fn executor_cannot_delete_pods(session: &Session) -> Result<()> {
-    let app = session.deployment("kept", 1, "ready", 1).await?;
+    let app = session.deployment("kept", 1, Fate::Ready).await?;
     let pod = session.first_pod(&app).await?;
     let path = format!("{}/{}", session.pods_path(), name(&pod));
     refused(
@@ -117,7 +117,7 @@ pub(super) async fn executor_cannot_evict_in_other_namespaces(session: &Session)
     // Authorisation comes before the look-up: 403, not 404.
     let reply = session
         .executor
-        .post(&path, &eviction(namespace, "any", json!({})))
+        .post(&path, &eviction(namespace, "any", &json!({})))
         .await?;
     refused(&reply, 403, "Forbidden")
 }

@@ -3,11 +3,11 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{SETTLE, Session, controller, is_ready, name, refused};
+use super::{Fate, SETTLE, Session, controller, is_ready, name, refused};
 use crate::{Reply, eventually};
 
 pub(super) async fn dry_run_changes_nothing(session: &Session) -> Result<()> {
-    let app = session.deployment("dry-run", 1, "ready", 1).await?;
+    let app = session.deployment("dry-run", 1, Fate::Ready).await?;
     let pod = session.first_pod(&app).await?;
     created(&session.evict(&pod, true).await?)?;
     unchanged(session, &pod).await
@@ -15,7 +15,7 @@ pub(super) async fn dry_run_changes_nothing(session: &Session) -> Result<()> {
 
 pub(super) async fn eviction_brings_a_replacement(session: &Session) -> Result<()> {
     let app = session
-        .deployment("replaced", 2, "crashloop, ready", 1)
+        .deployment("replaced", 2, Fate::FirstCrashes)
         .await?;
     let before = session.pods(&app).await?;
     let pod = before
@@ -49,7 +49,7 @@ pub(super) async fn eviction_brings_a_replacement(session: &Session) -> Result<(
 }
 
 pub(super) async fn wrong_uid_conflicts(session: &Session) -> Result<()> {
-    let app = session.deployment("wrong-uid", 1, "ready", 1).await?;
+    let app = session.deployment("wrong-uid", 1, Fate::Ready).await?;
     let pod = session.first_pod(&app).await?;
     let uid = json!("00000000-0000-4000-8000-000000000000");
     for dry_run in [true, false] {
@@ -67,7 +67,7 @@ pub(super) async fn wrong_uid_conflicts(session: &Session) -> Result<()> {
 }
 
 pub(super) async fn stale_resource_version_conflicts(session: &Session) -> Result<()> {
-    let app = session.deployment("stale", 1, "ready", 1).await?;
+    let app = session.deployment("stale", 1, Fate::Ready).await?;
     let pod = session.first_pod(&app).await?;
     for dry_run in [true, false] {
         let uid = &pod["metadata"]["uid"];
@@ -92,7 +92,7 @@ pub(super) async fn missing_pod_is_not_found(session: &Session) -> Result<()> {
 }
 
 pub(super) async fn budget_without_room_refuses(session: &Session) -> Result<()> {
-    let app = session.deployment("no-room", 2, "ready", 2).await?;
+    let app = session.deployment("no-room", 2, Fate::Ready).await?;
     session.budget(&app, 2, None).await?;
     let pod = session.first_pod(&app).await?;
     for dry_run in [true, false] {
@@ -102,7 +102,7 @@ pub(super) async fn budget_without_room_refuses(session: &Session) -> Result<()>
 }
 
 pub(super) async fn budget_with_room_allows_one(session: &Session) -> Result<()> {
-    let app = session.deployment("room", 2, "ready", 2).await?;
+    let app = session.deployment("room", 2, Fate::Ready).await?;
     session.budget(&app, 1, None).await?;
     let pod = session.first_pod(&app).await?;
     // A dry run spends nothing of the budget of one.
@@ -114,7 +114,7 @@ pub(super) async fn budget_with_room_allows_one(session: &Session) -> Result<()>
 pub(super) async fn default_budget_refuses_when_all_pods_are_unready(
     session: &Session,
 ) -> Result<()> {
-    let app = session.deployment("all-down", 2, "crashloop", 0).await?;
+    let app = session.deployment("all-down", 2, Fate::Crash).await?;
     session.budget(&app, 1, None).await?;
     let pod = session.first_pod(&app).await?;
     for dry_run in [true, false] {
@@ -124,7 +124,7 @@ pub(super) async fn default_budget_refuses_when_all_pods_are_unready(
 }
 
 pub(super) async fn always_allow_budget_lets_unready_pods_go(session: &Session) -> Result<()> {
-    let app = session.deployment("always", 2, "crashloop", 0).await?;
+    let app = session.deployment("always", 2, Fate::Crash).await?;
     session.budget(&app, 2, Some("AlwaysAllow")).await?;
     let pod = session.first_pod(&app).await?;
     created(&session.evict(&pod, true).await?)?;

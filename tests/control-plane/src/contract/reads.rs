@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{SETTLE, Session, controller, is_ready, name, refused};
+use super::{Fate, SETTLE, Session, controller, is_ready, name, refused};
 use crate::eventually;
 
 pub(super) async fn lists_pods_by_label(session: &Session) -> Result<()> {
-    let app = session.deployment("label", 2, "ready", 2).await?;
+    let app = session.deployment("label", 2, Fate::Ready).await?;
     let path = format!("{}?labelSelector=app%3D{app}", session.pods_path());
     let list = session.server.get(&path).await?.success()?;
     ensure!(
@@ -38,7 +38,7 @@ pub(super) async fn lists_pods_by_label(session: &Session) -> Result<()> {
 }
 
 pub(super) async fn pages_with_limit_and_continue(session: &Session) -> Result<()> {
-    let app = session.deployment("pages", 5, "ready", 5).await?;
+    let app = session.deployment("pages", 5, Fate::Ready).await?;
     let base = format!("{}?labelSelector=app%3D{app}&limit=2", session.pods_path());
     let (mut sizes, mut names, mut versions) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let mut path = base.clone();
@@ -71,7 +71,7 @@ pub(super) async fn pages_with_limit_and_continue(session: &Session) -> Result<(
 }
 
 pub(super) async fn gets_one_pod(session: &Session) -> Result<()> {
-    let app = session.deployment("get", 1, "ready", 1).await?;
+    let app = session.deployment("get", 1, Fate::Ready).await?;
     let listed = session.first_pod(&app).await?;
     let pod = session.read_again(&listed).await?.success()?;
     ensure!(
@@ -113,7 +113,7 @@ pub(super) async fn missing_pod_is_a_404_status(session: &Session) -> Result<()>
 }
 
 pub(super) async fn events_are_found_by_uid(session: &Session) -> Result<()> {
-    let app = session.deployment("events", 2, "crashloop", 0).await?;
+    let app = session.deployment("events", 2, Fate::Crash).await?;
     let pod = session.first_pod(&app).await?;
     let uid = pod["metadata"]["uid"].as_str().context("no uid")?;
     let namespace = &session.target.namespace;
@@ -140,7 +140,7 @@ pub(super) async fn events_are_found_by_uid(session: &Session) -> Result<()> {
 
 pub(super) async fn crashing_pod_says_so(session: &Session) -> Result<()> {
     let app = session
-        .deployment("crashing", 2, "crashloop, ready", 1)
+        .deployment("crashing", 2, Fate::FirstCrashes)
         .await?;
     let pods = session.pods(&app).await?;
     let pod = pods
@@ -162,8 +162,42 @@ pub(super) async fn crashing_pod_says_so(session: &Session) -> Result<()> {
         status["lastState"]["terminated"]["exitCode"] == 1,
         "status {status}"
     );
-    ensure!(status["restartCount"].as_u64() > Some(4), "status {status}");
+    ensure!(status["restartCount"].as_u64() > Some(0), "status {status}");
     Ok(())
+}
+
+pub(super) async fn crashing_pod_left_a_log(session: &Session) -> Result<()> {
+    let app = session.deployment("logs", 1, Fate::Crash).await?;
+    let pod = name(&session.first_pod(&app).await?);
+    let path = format!(
+        "{}/{pod}/log?container=app&previous=true",
+        session.pods_path()
+    );
+    let log = session.server.get(&path).await?;
+    let text = log
+        .body
+        .as_str()
+        .filter(|_| log.status == 200)
+        .with_context(|| log.to_string())?;
+    ensure!(
+        text.lines().count() > 1 && text.ends_with('\n'),
+        "not lines: {text:?}"
+    );
+    let last = session.server.get(&format!("{path}&tailLines=1")).await?;
+    let line = text.lines().last().context("no line")?;
+    ensure!(
+        last.body == format!("{line}\n").as_str(),
+        "tailLines=1: {}",
+        last.body
+    );
+    let start = session.server.get(&format!("{path}&limitBytes=10")).await?;
+    ensure!(
+        start.body.as_str() == text.get(..10),
+        "limitBytes=10: {}",
+        start.body
+    );
+    let other = format!("{}/{pod}/log?container=nobody", session.pods_path());
+    refused(&session.server.get(&other).await?, 400, "BadRequest")
 }
 
 pub(super) async fn watch_reports_what_happens_after_a_list(session: &Session) -> Result<()> {
@@ -171,7 +205,7 @@ pub(super) async fn watch_reports_what_happens_after_a_list(session: &Session) -
     let version = list["metadata"]["resourceVersion"]
         .as_str()
         .context("no resourceVersion")?;
-    let app = session.deployment("watched", 1, "ready", 1).await?;
+    let app = session.deployment("watched", 1, Fate::Ready).await?;
     let path = format!(
         "{}?watch=true&timeoutSeconds=20&labelSelector=app%3D{app}&resourceVersion={version}",
         session.pods_path()
