@@ -62,3 +62,84 @@ pub enum StoreError {
     #[error("not written yet: {0}")]
     NotYet(&'static str),
 }
+
+/// The address as it may be shown: no password, no parameters.
+pub(crate) fn without_password(url: &str) -> String {
+    let plain = |text: &str| text.split(['?', '#']).next().unwrap_or_default().to_owned();
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return plain(url);
+    };
+    // A password may hold any character, an `@`, `/` or `?` too: the last `@` ends it.
+    let Some((user, host)) = rest.rsplit_once('@') else {
+        return plain(url);
+    };
+    let user = user.split([':', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{user}@{}", plain(host))
+}
+
+/// Turns the driver's error into a sentence. `at` is the address without its password.
+pub(crate) fn from_sqlx(error: &sqlx::Error, at: &str) -> StoreError {
+    let at = at.to_owned();
+    match error {
+        sqlx::Error::Database(refused) => {
+            let why = refused.message().to_owned();
+            match refused.code().as_deref() {
+                Some("28P01" | "28000") => StoreError::AccessDenied { url: at, why },
+                Some("42501") => StoreError::Forbidden { why },
+                Some("25006") => StoreError::ReadOnly { what: at },
+                Some("3D000" | "53300" | "57P01" | "57P02" | "57P03") => {
+                    StoreError::Unreachable { url: at, why }
+                }
+                Some("40001" | "40P01" | "55P03") => StoreError::Locked,
+                // SQLite's extended codes are shorter than an SQLSTATE; the low byte is the kind.
+                Some(code) if code.len() < 5 => match code.parse::<u32>().map(|code| code & 0xff) {
+                    Ok(5 | 6) => StoreError::Locked,
+                    Ok(8) => StoreError::ReadOnly { what: at },
+                    Ok(14) => StoreError::Unreachable { url: at, why },
+                    Ok(26) => StoreError::BadUrl {
+                        url: at,
+                        why: "not an SQLite file".into(),
+                    },
+                    _ => StoreError::Database { why },
+                },
+                _ => StoreError::Database { why },
+            }
+        }
+        sqlx::Error::PoolClosed => StoreError::Closed,
+        sqlx::Error::PoolTimedOut => StoreError::Unreachable {
+            url: at,
+            why: "no connection became free within 5 seconds".into(),
+        },
+        sqlx::Error::Io(why) => StoreError::Unreachable {
+            url: at,
+            why: why.to_string(),
+        },
+        sqlx::Error::Tls(why) => StoreError::Unreachable {
+            url: at,
+            why: why.to_string(),
+        },
+        other => StoreError::Database {
+            why: other.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for (url, shown) in [
+            (
+                "postgres://ann:secret@db:5432/c?sslmode=require",
+                "postgres://ann@db:5432/c",
+            ),
+            ("postgres://ann:p@ss/w?@db/c", "postgres://ann@db/c"),
+            ("postgres://db/c?password=se@cret", "postgres://db/c@cret"),
+            ("sqlite:///var/lib/c.db", "sqlite:///var/lib/c.db"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+}

@@ -7,12 +7,19 @@
 
 mod database;
 mod error;
-mod executor_store;
+mod executor;
 mod model;
-mod server_store;
+mod postgres;
+mod rows;
+mod schema;
+mod server;
+mod sql;
+mod sqlite;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use database::{Database, OpenOptions};
 pub use error::StoreError;
-pub use executor_store::ExecutorStore;
+pub use executor::ExecutorStore;
 pub use model::*;
-pub use server_store::ServerStore;
+pub use server::ServerStore;

@@ -152,6 +152,31 @@ pub enum Topic {
     Notify,
 }
 
+impl Topic {
+    /// The stable word: a column value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TicketOpen => "ticket_open",
+            Self::TicketUpdate => "ticket_update",
+            Self::Notify => "notify",
+        }
+    }
+
+    /// Rows of one action and family are sent one after the other.
+    pub const fn family(self) -> &'static str {
+        match self {
+            Self::TicketOpen | Self::TicketUpdate => "ticket",
+            Self::Notify => "notify",
+        }
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        [Self::TicketOpen, Self::TicketUpdate, Self::Notify]
+            .into_iter()
+            .find(|topic| topic.as_str() == word)
+    }
+}
+
 /// One outbox row under lease.
 #[derive(Debug, Clone)]
 pub struct OutboxItem {

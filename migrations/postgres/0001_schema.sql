@@ -1,0 +1,202 @@
+-- Tables by author. The server inserts actions, decisions, tickets, sessions and webhooks; the executor
+-- inserts admissions, executions, derived_decisions and heartbeats; both insert audit and outbox
+-- rows. Signed objects are kept as their exact text. Times are milliseconds since 1970 UTC.
+-- migrations/sqlite holds the same schema; the numbers go in pairs. Ids compare as bytes, so that they
+-- sort by creation time in every locale.
+
+CREATE TABLE actions (
+    id              TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    version         BIGINT  NOT NULL CHECK (version >= 1),
+    state           TEXT    NOT NULL CHECK (state IN (
+        'checking', 'pending', 'approved', 'executing', 'indeterminate', 'succeeded', 'failed',
+        'denied', 'rejected', 'cancelled', 'expired', 'refused')),
+    kind            TEXT    NOT NULL,
+    cluster         TEXT    NOT NULL,
+    namespace       TEXT    NOT NULL,
+    name            TEXT    NOT NULL,
+    uid             TEXT    NOT NULL,
+    params          TEXT    NOT NULL,
+    params_hash     TEXT    NOT NULL,
+    agent           TEXT    NOT NULL,
+    session         TEXT    NOT NULL,
+    reason          TEXT    NOT NULL,
+    idempotency_key TEXT,
+    -- Copies of what the statement says, for queries only: the executor reads its statement.
+    decide_by       BIGINT,
+    execute_by      BIGINT,
+    -- Why nothing moves, and when to look again.
+    held_code       TEXT,
+    held_message    TEXT,
+    held_since      BIGINT,
+    retry_at        BIGINT,
+    -- Who works on the row now. fence grows with each claim.
+    lease_token     TEXT,
+    lease_holder    TEXT,
+    lease_until     BIGINT,
+    fence           BIGINT  NOT NULL DEFAULT 0,
+    started_at      BIGINT,
+    end_code        TEXT,
+    end_message     TEXT,
+    ended_at        BIGINT,
+    created_at      BIGINT  NOT NULL,
+    updated_at      BIGINT  NOT NULL
+);
+
+-- One live action for one caller and one change.
+CREATE UNIQUE INDEX actions_live ON actions (agent, uid, cluster, kind, params_hash)
+    WHERE state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate');
+CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE INDEX actions_by_state ON actions (state, id);
+CREATE INDEX actions_by_agent ON actions (agent, id);
+CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';
+CREATE INDEX actions_leased ON actions (lease_token) WHERE lease_token IS NOT NULL;
+
+CREATE TABLE decisions (
+    id         BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    action_id  TEXT COLLATE "C" NOT NULL REFERENCES actions (id),
+    person     TEXT    NOT NULL,
+    verb       TEXT    NOT NULL CHECK (verb IN ('approve', 'reject', 'withdraw')),
+    channel    TEXT    NOT NULL CHECK (channel IN ('web', 'jira')),
+    reason     TEXT    NOT NULL,
+    -- The attested decision. A Jira row is a pointer and has none.
+    json       TEXT,
+    kid        TEXT,
+    signature  TEXT,
+    decided_at BIGINT  NOT NULL,
+    CHECK ((json IS NULL) = (kid IS NULL) AND (json IS NULL) = (signature IS NULL))
+);
+CREATE INDEX decisions_by_action ON decisions (action_id, id);
+CREATE UNIQUE INDEX decisions_once ON decisions (action_id, person, verb) WHERE channel = 'web';
+
+CREATE TABLE tickets (
+    action_id  TEXT COLLATE "C" NOT NULL PRIMARY KEY REFERENCES actions (id),
+    issue_id   TEXT    NOT NULL UNIQUE,
+    issue_key  TEXT    NOT NULL,
+    url        TEXT    NOT NULL,
+    created_at BIGINT  NOT NULL
+);
+
+CREATE TABLE outbox (
+    id          BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    action_id   TEXT COLLATE "C" NOT NULL REFERENCES actions (id),
+    topic       TEXT    NOT NULL CHECK (topic IN ('ticket_open', 'ticket_update', 'notify')),
+    -- Rows of one action and family are sent one after the other.
+    family      TEXT    NOT NULL CHECK (family IN ('ticket', 'notify')),
+    moment      TEXT    NOT NULL,
+    -- The action's version that the row tells of; 0 for rows that no transition made.
+    version     BIGINT  NOT NULL,
+    created_at  BIGINT  NOT NULL,
+    not_before  BIGINT  NOT NULL,
+    attempts    BIGINT  NOT NULL DEFAULT 0,
+    last_error  TEXT,
+    lease_token TEXT,
+    lease_until BIGINT,
+    done_at     BIGINT,
+    UNIQUE (action_id, topic, moment, version)
+);
+CREATE INDEX outbox_open ON outbox (id) WHERE done_at IS NULL;
+CREATE INDEX outbox_order ON outbox (action_id, family, id) WHERE done_at IS NULL;
+
+CREATE TABLE sessions (
+    token_hash TEXT    NOT NULL PRIMARY KEY,
+    person     TEXT    NOT NULL,
+    csrf       TEXT    NOT NULL,
+    created_at BIGINT  NOT NULL,
+    expires_at BIGINT  NOT NULL
+);
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+
+CREATE TABLE webhooks (
+    id          BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    identifier  TEXT    NOT NULL UNIQUE,
+    body        BYTEA   NOT NULL,
+    received_at BIGINT  NOT NULL,
+    done_at     BIGINT
+);
+CREATE INDEX webhooks_open ON webhooks (id) WHERE done_at IS NULL;
+CREATE INDEX webhooks_done ON webhooks (done_at) WHERE done_at IS NOT NULL;
+
+CREATE TABLE admissions (
+    action_id   TEXT COLLATE "C" NOT NULL PRIMARY KEY REFERENCES actions (id),
+    digest      TEXT    NOT NULL,
+    json        TEXT    NOT NULL,
+    kid         TEXT    NOT NULL,
+    signature   TEXT    NOT NULL,
+    admitted_at BIGINT  NOT NULL
+);
+
+CREATE TABLE executions (
+    id          BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    action_id   TEXT COLLATE "C" NOT NULL REFERENCES actions (id),
+    record      TEXT    NOT NULL CHECK (record IN ('intent', 'outcome', 'refusal')),
+    json        TEXT    NOT NULL,
+    kid         TEXT    NOT NULL,
+    signature   TEXT    NOT NULL,
+    recorded_at BIGINT  NOT NULL
+);
+CREATE INDEX executions_by_action ON executions (action_id, id);
+-- One intent for one action, whatever else goes wrong.
+CREATE UNIQUE INDEX executions_one_intent ON executions (action_id) WHERE record = 'intent';
+
+CREATE TABLE derived_decisions (
+    id          BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    action_id   TEXT COLLATE "C" NOT NULL REFERENCES actions (id),
+    person      TEXT    NOT NULL,
+    verb        TEXT    NOT NULL CHECK (verb IN ('approve', 'reject', 'withdraw')),
+    channel     TEXT    NOT NULL CHECK (channel IN ('web', 'jira')),
+    reason      TEXT    NOT NULL,
+    json        TEXT    NOT NULL,
+    kid         TEXT    NOT NULL,
+    signature   TEXT    NOT NULL,
+    decided_at  BIGINT  NOT NULL,
+    UNIQUE (action_id, person, verb, channel)
+);
+
+CREATE TABLE heartbeats (
+    cluster      TEXT    NOT NULL,
+    executor     TEXT    NOT NULL,
+    at           BIGINT  NOT NULL,
+    status       TEXT    NOT NULL,
+    policy_hash  TEXT    NOT NULL,
+    cluster_lock TEXT    NOT NULL,
+    PRIMARY KEY (cluster, executor)
+);
+
+CREATE TABLE audit (
+    seq       BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    id        TEXT COLLATE "C" NOT NULL,
+    at        BIGINT  NOT NULL,
+    author    TEXT    NOT NULL CHECK (author IN ('server', 'executor')),
+    event     TEXT    NOT NULL,
+    actor     TEXT    NOT NULL,
+    action_id TEXT COLLATE "C" NOT NULL,
+    outcome   TEXT    NOT NULL,
+    -- The whole event; the columns above are copies for filters.
+    json      TEXT    NOT NULL,
+    -- The executor's events are signed.
+    kid       TEXT,
+    signature TEXT,
+    CHECK ((author = 'executor') = (signature IS NOT NULL) AND (kid IS NULL) = (signature IS NULL))
+);
+CREATE INDEX audit_by_action ON audit (action_id, seq) WHERE action_id <> '';
+CREATE INDEX audit_by_actor ON audit (actor, seq);
+CREATE INDEX audit_by_event ON audit (event, seq);
+CREATE INDEX audit_by_time ON audit (at, seq);
+
+-- What was said stays said.
+CREATE FUNCTION append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END
+$$;
+CREATE TRIGGER decisions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON decisions
+    FOR EACH STATEMENT EXECUTE FUNCTION append_only();
+CREATE TRIGGER derived_decisions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON derived_decisions
+    FOR EACH STATEMENT EXECUTE FUNCTION append_only();
+CREATE TRIGGER admissions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON admissions
+    FOR EACH STATEMENT EXECUTE FUNCTION append_only();
+CREATE TRIGGER executions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON executions
+    FOR EACH STATEMENT EXECUTE FUNCTION append_only();
+CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION append_only();

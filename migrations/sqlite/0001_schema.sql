@@ -1,0 +1,206 @@
+-- Tables by author. The server inserts actions, decisions, tickets, sessions and webhooks; the executor
+-- inserts admissions, executions, derived_decisions and heartbeats; both insert audit and outbox
+-- rows. Signed objects are kept as their exact text. Times are milliseconds since 1970 UTC.
+-- migrations/postgres holds the same schema; the numbers go in pairs.
+
+CREATE TABLE actions (
+    id              TEXT    NOT NULL PRIMARY KEY,
+    version         INTEGER NOT NULL CHECK (version >= 1),
+    state           TEXT    NOT NULL CHECK (state IN (
+        'checking', 'pending', 'approved', 'executing', 'indeterminate', 'succeeded', 'failed',
+        'denied', 'rejected', 'cancelled', 'expired', 'refused')),
+    kind            TEXT    NOT NULL,
+    cluster         TEXT    NOT NULL,
+    namespace       TEXT    NOT NULL,
+    name            TEXT    NOT NULL,
+    uid             TEXT    NOT NULL,
+    params          TEXT    NOT NULL,
+    params_hash     TEXT    NOT NULL,
+    agent           TEXT    NOT NULL,
+    session         TEXT    NOT NULL,
+    reason          TEXT    NOT NULL,
+    idempotency_key TEXT,
+    -- Copies of what the statement says, for queries only: the executor reads its statement.
+    decide_by       INTEGER,
+    execute_by      INTEGER,
+    -- Why nothing moves, and when to look again.
+    held_code       TEXT,
+    held_message    TEXT,
+    held_since      INTEGER,
+    retry_at        INTEGER,
+    -- Who works on the row now. fence grows with each claim.
+    lease_token     TEXT,
+    lease_holder    TEXT,
+    lease_until     INTEGER,
+    fence           INTEGER NOT NULL DEFAULT 0,
+    started_at      INTEGER,
+    end_code        TEXT,
+    end_message     TEXT,
+    ended_at        INTEGER,
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL
+) STRICT;
+
+-- One live action for one caller and one change.
+CREATE UNIQUE INDEX actions_live ON actions (agent, uid, cluster, kind, params_hash)
+    WHERE state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate');
+CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE INDEX actions_by_state ON actions (state, id);
+CREATE INDEX actions_by_agent ON actions (agent, id);
+CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';
+CREATE INDEX actions_leased ON actions (lease_token) WHERE lease_token IS NOT NULL;
+
+CREATE TABLE decisions (
+    id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    action_id  TEXT    NOT NULL REFERENCES actions (id),
+    person     TEXT    NOT NULL,
+    verb       TEXT    NOT NULL CHECK (verb IN ('approve', 'reject', 'withdraw')),
+    channel    TEXT    NOT NULL CHECK (channel IN ('web', 'jira')),
+    reason     TEXT    NOT NULL,
+    -- The attested decision. A Jira row is a pointer and has none.
+    json       TEXT,
+    kid        TEXT,
+    signature  TEXT,
+    decided_at INTEGER NOT NULL,
+    CHECK ((json IS NULL) = (kid IS NULL) AND (json IS NULL) = (signature IS NULL))
+) STRICT;
+CREATE INDEX decisions_by_action ON decisions (action_id, id);
+CREATE UNIQUE INDEX decisions_once ON decisions (action_id, person, verb) WHERE channel = 'web';
+
+CREATE TABLE tickets (
+    action_id  TEXT    NOT NULL PRIMARY KEY REFERENCES actions (id),
+    issue_id   TEXT    NOT NULL UNIQUE,
+    issue_key  TEXT    NOT NULL,
+    url        TEXT    NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE outbox (
+    id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    action_id   TEXT    NOT NULL REFERENCES actions (id),
+    topic       TEXT    NOT NULL CHECK (topic IN ('ticket_open', 'ticket_update', 'notify')),
+    -- Rows of one action and family are sent one after the other.
+    family      TEXT    NOT NULL CHECK (family IN ('ticket', 'notify')),
+    moment      TEXT    NOT NULL,
+    -- The action's version that the row tells of; 0 for rows that no transition made.
+    version     INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,
+    not_before  INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    last_error  TEXT,
+    lease_token TEXT,
+    lease_until INTEGER,
+    done_at     INTEGER,
+    UNIQUE (action_id, topic, moment, version)
+) STRICT;
+CREATE INDEX outbox_open ON outbox (id) WHERE done_at IS NULL;
+CREATE INDEX outbox_order ON outbox (action_id, family, id) WHERE done_at IS NULL;
+
+CREATE TABLE sessions (
+    token_hash TEXT    NOT NULL PRIMARY KEY,
+    person     TEXT    NOT NULL,
+    csrf       TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+
+CREATE TABLE webhooks (
+    id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    identifier  TEXT    NOT NULL UNIQUE,
+    body        BLOB    NOT NULL,
+    received_at INTEGER NOT NULL,
+    done_at     INTEGER
+) STRICT;
+CREATE INDEX webhooks_open ON webhooks (id) WHERE done_at IS NULL;
+CREATE INDEX webhooks_done ON webhooks (done_at) WHERE done_at IS NOT NULL;
+
+CREATE TABLE admissions (
+    action_id   TEXT    NOT NULL PRIMARY KEY REFERENCES actions (id),
+    digest      TEXT    NOT NULL,
+    json        TEXT    NOT NULL,
+    kid         TEXT    NOT NULL,
+    signature   TEXT    NOT NULL,
+    admitted_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE executions (
+    id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    action_id   TEXT    NOT NULL REFERENCES actions (id),
+    record      TEXT    NOT NULL CHECK (record IN ('intent', 'outcome', 'refusal')),
+    json        TEXT    NOT NULL,
+    kid         TEXT    NOT NULL,
+    signature   TEXT    NOT NULL,
+    recorded_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX executions_by_action ON executions (action_id, id);
+-- One intent for one action, whatever else goes wrong.
+CREATE UNIQUE INDEX executions_one_intent ON executions (action_id) WHERE record = 'intent';
+
+CREATE TABLE derived_decisions (
+    id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    action_id   TEXT    NOT NULL REFERENCES actions (id),
+    person      TEXT    NOT NULL,
+    verb        TEXT    NOT NULL CHECK (verb IN ('approve', 'reject', 'withdraw')),
+    channel     TEXT    NOT NULL CHECK (channel IN ('web', 'jira')),
+    reason      TEXT    NOT NULL,
+    json        TEXT    NOT NULL,
+    kid         TEXT    NOT NULL,
+    signature   TEXT    NOT NULL,
+    decided_at  INTEGER NOT NULL,
+    UNIQUE (action_id, person, verb, channel)
+) STRICT;
+
+CREATE TABLE heartbeats (
+    cluster      TEXT    NOT NULL,
+    executor     TEXT    NOT NULL,
+    at           INTEGER NOT NULL,
+    status       TEXT    NOT NULL,
+    policy_hash  TEXT    NOT NULL,
+    cluster_lock TEXT    NOT NULL,
+    PRIMARY KEY (cluster, executor)
+) STRICT;
+
+CREATE TABLE audit (
+    seq       INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    id        TEXT    NOT NULL,
+    at        INTEGER NOT NULL,
+    author    TEXT    NOT NULL CHECK (author IN ('server', 'executor')),
+    event     TEXT    NOT NULL,
+    actor     TEXT    NOT NULL,
+    action_id TEXT    NOT NULL,
+    outcome   TEXT    NOT NULL,
+    -- The whole event; the columns above are copies for filters.
+    json      TEXT    NOT NULL,
+    -- The executor's events are signed.
+    kid       TEXT,
+    signature TEXT,
+    CHECK ((author = 'executor') = (signature IS NOT NULL) AND (kid IS NULL) = (signature IS NULL))
+) STRICT;
+CREATE INDEX audit_by_action ON audit (action_id, seq) WHERE action_id <> '';
+CREATE INDEX audit_by_actor ON audit (actor, seq);
+CREATE INDEX audit_by_event ON audit (event, seq);
+CREATE INDEX audit_by_time ON audit (at, seq);
+
+-- What was said stays said.
+CREATE TRIGGER decisions_no_update BEFORE UPDATE ON decisions
+BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END;
+CREATE TRIGGER decisions_no_delete BEFORE DELETE ON decisions
+BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END;
+CREATE TRIGGER derived_decisions_no_update BEFORE UPDATE ON derived_decisions
+BEGIN SELECT RAISE(ABORT, 'derived_decisions are append-only'); END;
+CREATE TRIGGER derived_decisions_no_delete BEFORE DELETE ON derived_decisions
+BEGIN SELECT RAISE(ABORT, 'derived_decisions are append-only'); END;
+CREATE TRIGGER admissions_no_update BEFORE UPDATE ON admissions
+BEGIN SELECT RAISE(ABORT, 'admissions are append-only'); END;
+CREATE TRIGGER admissions_no_delete BEFORE DELETE ON admissions
+BEGIN SELECT RAISE(ABORT, 'admissions are append-only'); END;
+CREATE TRIGGER executions_no_update BEFORE UPDATE ON executions
+BEGIN SELECT RAISE(ABORT, 'executions are append-only'); END;
+CREATE TRIGGER executions_no_delete BEFORE DELETE ON executions
+BEGIN SELECT RAISE(ABORT, 'executions are append-only'); END;
+CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
+CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
+BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;

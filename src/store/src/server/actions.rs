@@ -1,0 +1,402 @@
+//! Verbs that make or move actions.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use countersign_domain::{
+    Action, ActionId, AuditEvent, Author, Channel, Code, EventName, OsEntropy, Proposal, Reason,
+    StateName, Target, Verb, canonical_json, digest_text,
+};
+use jiff::Timestamp;
+
+use super::{ServerStore, before, get, transition};
+use crate::rows::{ACTION, ActionRow, event_args, parse, time, to_json};
+use crate::sql::{Follow, Write, args};
+use crate::{Cap, Caps, NewDecision, NextState, Proposed, StoreError, Topic, Transition};
+
+/// States in which a proposal still stands in the way of an equal one: all that are not terminal.
+/// Word for word the condition of the index `actions_live`, or SQLite would not use it.
+const LIVE: &str = "state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')";
+const WAITING: &str = "state IN ('checking', 'pending')";
+
+/// Whom a state that was reached is told to.
+pub(crate) const TELL: [Topic; 2] = [Topic::TicketUpdate, Topic::Notify];
+
+/// $1-$10 event; $11 id, $12 kind, $13 cluster, $14 namespace, $15 name, $16 uid, $17 params,
+/// $18 params_hash, $19 agent, $20 session, $21 reason, $22 idempotency_key, $23 now, $24 cap of
+/// waiting ones, $25 cap of the last hour, $26 the lowest id of the last hour.
+static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
+    let change = format!(
+        "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
+             params_hash, agent, session, reason, idempotency_key, created_at, updated_at) \
+         SELECT $11, 1, 'checking', $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $23 \
+         FROM (VALUES (1)) AS one WHERE ({COUNT_WAITING}) < $24 AND ({COUNT_HOUR}) < $25 \
+         ON CONFLICT DO NOTHING",
+        COUNT_WAITING = count_waiting("$19"),
+        COUNT_HOUR = count_hour("$19", "$26"),
+    );
+    Write::guarded(&change, ACTION, &[Follow::audit(1)])
+});
+
+fn count_waiting(agent: &str) -> String {
+    format!("SELECT count(*) FROM actions WHERE agent = {agent} AND {LIVE} AND {WAITING}")
+}
+
+fn count_hour(agent: &str, lowest: &str) -> String {
+    format!("SELECT count(*) FROM actions WHERE agent = {agent} AND id >= {lowest}")
+}
+
+/// $1-$10 event; $11 id, $12 version, $13 next state or null, $14 end code, $15 end message, $16 at,
+/// $17 new version, $18 person, $19 verb, $20 channel, $21 reason, $22-$24 the sealed decision.
+///
+/// A withdrawal or rejection of something approved is good until it would run; an approval only
+/// while people may decide. Each decision lets the executor look at once.
+static DECIDE: LazyLock<Write> = LazyLock::new(|| {
+    let decision = Follow::values(
+        "decisions (action_id, decided_at, person, verb, channel, reason, json, kid, signature)",
+        "$11, $16, $18, $19, $20, $21, $22, $23, $24",
+    );
+    Write::guarded(
+        &format!("UPDATE actions SET {DECIDED} WHERE {MAY_DECIDE}"),
+        ACTION,
+        &[
+            Follow::audit(1),
+            decision,
+            Follow::outbox(&TELL, "$13", "$11", "$17", "$16").only_if("$13 IS NOT NULL"),
+        ],
+    )
+});
+
+const DECIDED: &str = "version = version + 1, updated_at = $16, state = COALESCE($13, state), \
+     end_code = $14, end_message = $15, ended_at = CASE WHEN $14 IS NULL THEN NULL ELSE $16 END, \
+     held_code = CASE WHEN $13 IS NULL THEN held_code END, \
+     held_message = CASE WHEN $13 IS NULL THEN held_message END, \
+     held_since = CASE WHEN $13 IS NULL THEN held_since END, retry_at = NULL, \
+     lease_token = CASE WHEN $13 IS NULL THEN lease_token END, \
+     lease_holder = CASE WHEN $13 IS NULL THEN lease_holder END, \
+     lease_until = CASE WHEN $13 IS NULL THEN lease_until END";
+
+const MAY_DECIDE: &str = "id = $11 AND version = $12 AND state IN ('pending', 'approved') \
+     AND ($13 IS NULL OR (state = 'pending' AND $13 IN ('approved', 'rejected')) \
+          OR (state = 'approved' AND $13 IN ('pending', 'rejected'))) \
+     AND (decide_by > $16 OR (state = 'approved' AND $19 <> 'approve' AND execute_by > $16)) \
+     AND NOT EXISTS (SELECT 1 FROM decisions WHERE decisions.action_id = $11 \
+          AND decisions.person = $18 AND decisions.verb = $19 AND decisions.channel = 'web' \
+          AND $20 = 'web')";
+
+/// Columns that belong to being alive, cleared at an end.
+const ENDED: &str = "version = version + 1, updated_at = $14, ended_at = $14, end_code = $12, \
+     end_message = $13, held_code = NULL, held_message = NULL, held_since = NULL, retry_at = NULL, \
+     lease_token = NULL, lease_holder = NULL, lease_until = NULL";
+
+/// $1-$10 event; $11 id, $12 end code, $13 end message, $14 now, $15 agent.
+static CANCEL: LazyLock<Write> = LazyLock::new(|| {
+    Write::guarded(
+        &format!(
+            "UPDATE actions SET state = 'cancelled', {ENDED} WHERE id = $11 AND agent = $15 \
+             AND (state IN ('checking', 'pending') OR (state = 'approved' \
+                  AND (lease_token IS NULL OR lease_until <= $14)))"
+        ),
+        ACTION,
+        &[Follow::audit(1), told_if_admitted("'cancelled'")],
+    )
+});
+
+/// $1-$10 event; $11 id, $12 end code, $13 end message, $14 now, $15 version.
+static EXPIRE: LazyLock<Write> = LazyLock::new(|| {
+    Write::guarded(
+        &format!(
+            "UPDATE actions SET state = 'expired', {ENDED} WHERE id = $11 AND version = $15 \
+             AND (state IN ('checking', 'pending') OR (state = 'approved' \
+                  AND (lease_token IS NULL OR lease_until <= $14)))"
+        ),
+        ACTION,
+        &[Follow::audit(1), told_if_admitted("'expired'")],
+    )
+});
+
+/// What nobody but the proposer ever heard of ends in silence. Such an end comes once, so that
+/// version 0 will do; who cancels does not name a version.
+fn told_if_admitted(moment: &str) -> Follow {
+    Follow::outbox(&TELL, moment, "$11", "0", "$14")
+        .only_if("EXISTS (SELECT 1 FROM admissions WHERE admissions.action_id = $11)")
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Due {
+    id: String,
+    state: String,
+    version: i64,
+}
+
+impl ServerStore {
+    /// Stores a proposal in state `checking`, unless it is there already or a cap forbids it.
+    /// `event` is written only when it is stored. On PostgreSQL callers that propose in the very
+    /// same moment may pass a cap together, by at most as many as there are connections.
+    pub async fn propose(
+        &self,
+        proposal: &Proposal,
+        id: ActionId,
+        caps: Caps,
+        now: Timestamp,
+        event: AuditEvent,
+    ) -> Result<Proposed, StoreError> {
+        let params = to_json(&proposal.params)?;
+        let hash = params_hash(&proposal.params)?;
+        let target = &proposal.target;
+        let lowest = lowest_id(before(now, 3600));
+        let mut values = event_args(&event, None)?;
+        values.extend(args![
+            id,
+            proposal.kind.as_str(),
+            &target.cluster,
+            &target.namespace,
+            &target.name,
+            &target.uid,
+            &params,
+            &hash,
+            &proposal.agent,
+            &proposal.session,
+            &proposal.reason,
+            proposal.idempotency_key.as_deref(),
+            now,
+            caps.pending,
+            caps.per_hour,
+            &lowest,
+        ]);
+        // What stood in the way may be gone before we look at it; then there is nothing in the way.
+        for _ in 0..4 {
+            let mut stored: Vec<ActionRow> = self.db.write(&PROPOSE, values.clone()).await?;
+            if let Some(row) = stored.pop() {
+                return Ok(Proposed::Created(row.action()?));
+            }
+            if let Some(found) = self.in_the_way(proposal, &hash, caps, &lowest).await? {
+                return Ok(found);
+            }
+        }
+        Err(StoreError::Locked)
+    }
+
+    async fn in_the_way(
+        &self,
+        proposal: &Proposal,
+        hash: &str,
+        caps: Caps,
+        lowest: &str,
+    ) -> Result<Option<Proposed>, StoreError> {
+        let agent = &proposal.agent;
+        if let Some(key) = &proposal.idempotency_key {
+            let text =
+                format!("SELECT {ACTION} FROM actions WHERE agent = $1 AND idempotency_key = $2");
+            let mut rows: Vec<ActionRow> = self.db.read(text, args![agent, key]).await?;
+            if let Some(row) = rows.pop() {
+                let found = row.action()?;
+                let same = found.proposal.kind == proposal.kind
+                    && found.proposal.target == proposal.target
+                    && found.proposal.params == proposal.params;
+                return Ok(Some(match same {
+                    true => Proposed::Existing(found),
+                    false => Proposed::KeyReused(found.id),
+                }));
+            }
+        }
+        let target = &proposal.target;
+        let text = format!(
+            "SELECT {ACTION} FROM actions WHERE agent = $1 AND uid = $2 AND cluster = $3 \
+             AND kind = $4 AND params_hash = $5 AND {LIVE}"
+        );
+        let equal = args![
+            agent,
+            &target.uid,
+            &target.cluster,
+            proposal.kind.as_str(),
+            hash
+        ];
+        let mut rows: Vec<ActionRow> = self.db.read(text, equal).await?;
+        if let Some(row) = rows.pop() {
+            return Ok(Some(Proposed::Existing(row.action()?)));
+        }
+        let text = format!(
+            "SELECT ({}), ({})",
+            count_waiting("$1"),
+            count_hour("$1", "$2")
+        );
+        let counts: Vec<(i64, i64)> = self.db.read(text, args![agent, lowest]).await?;
+        Ok(counts.first().and_then(|(waiting, hour)| {
+            if *waiting >= i64::from(caps.pending) {
+                Some(Proposed::OverCap {
+                    what: Cap::Pending,
+                    limit: caps.pending,
+                })
+            } else if *hour >= i64::from(caps.per_hour) {
+                Some(Proposed::OverCap {
+                    what: Cap::PerHour,
+                    limit: caps.per_hour,
+                })
+            } else {
+                None
+            }
+        }))
+    }
+
+    /// One action.
+    pub async fn get(&self, id: ActionId) -> Result<Option<Action>, StoreError> {
+        get(&self.db, id).await
+    }
+
+    /// The latest rejection of this very proposal since then: for the cool-down.
+    pub async fn last_rejection(
+        &self,
+        agent: &str,
+        target: &Target,
+        params: &BTreeMap<String, String>,
+        since: Timestamp,
+    ) -> Result<Option<(ActionId, Reason, Timestamp)>, StoreError> {
+        let text = "SELECT id, end_code, end_message, ended_at FROM actions WHERE agent = $1 \
+             AND uid = $2 AND ended_at > $3 AND state = 'rejected' AND cluster = $4 \
+             AND params_hash = $5 ORDER BY ended_at DESC LIMIT 1";
+        let hash = params_hash(params)?;
+        let values = args![agent, &target.uid, since, &target.cluster, hash];
+        let rows: Vec<(String, String, String, i64)> = self.db.read(text, values).await?;
+        let Some((id, code, message, at)) = rows.into_iter().next() else {
+            return Ok(None);
+        };
+        let reason = Reason::new(parse::<Code>("actions", &code)?, message);
+        Ok(Some((parse("actions", &id)?, reason, time("actions", at)?)))
+    }
+
+    /// Records a person's answer and what follows from it. A conflict when the version is stale,
+    /// the state does not allow it, the time is over, or the same person already said this on the
+    /// page. Every recorded decision moves the version, so that of two people deciding at once one
+    /// is told to look again.
+    pub async fn decide(
+        &self,
+        decision: NewDecision,
+        event: AuditEvent,
+    ) -> Result<Transition, StoreError> {
+        if decision.channel == Channel::Web && decision.sealed.is_none() {
+            return Err(StoreError::BadInput {
+                why: "a decision on the page is attested".into(),
+            });
+        }
+        let (next, end) = match &decision.next {
+            None => (None, None),
+            Some(NextState::Approved) => (Some(StateName::Approved), None),
+            Some(NextState::Rejected(reason)) => (Some(StateName::Rejected), Some(reason)),
+            Some(NextState::Reopened) => (Some(StateName::Pending), None),
+        };
+        if decision.verb == Verb::Approve && end.is_some() {
+            return Err(StoreError::BadInput {
+                why: "an approval cannot reject".into(),
+            });
+        }
+        let sealed = decision.sealed.as_ref();
+        let mut values = event_args(&event, None)?;
+        values.extend(args![
+            decision.action,
+            decision.version,
+            next.map(StateName::as_str),
+            end.map(|reason| reason.code.as_str()),
+            end.map(|reason| reason.message.as_str()),
+            decision.at,
+            decision.version + 1,
+            &decision.person,
+            decision.verb.as_str(),
+            decision.channel.as_str(),
+            &decision.reason,
+            sealed.map(|sealed| sealed.json.as_str()),
+            sealed.map(|sealed| sealed.kid.as_str()),
+            sealed.map(|sealed| sealed.signature.as_str()),
+        ]);
+        let changed = self.db.write(&DECIDE, values).await?;
+        transition(&self.db, decision.action, changed).await
+    }
+
+    /// The proposer takes it back: from `checking` or `pending`, or from `approved` while no
+    /// executor works on it.
+    pub async fn cancel(
+        &self,
+        id: ActionId,
+        agent: &str,
+        reason: Reason,
+        now: Timestamp,
+        event: AuditEvent,
+    ) -> Result<Transition, StoreError> {
+        let mut values = event_args(&event, None)?;
+        values.extend(args![id, reason.code.as_str(), &reason.message, now, agent]);
+        let changed = self.db.write(&CANCEL, values).await?;
+        transition(&self.db, id, changed).await
+    }
+
+    /// Ends what nobody admitted within two minutes, decided by its `decide_by` or executed by its
+    /// `execute_by`, at most 100 at a time. One event for each.
+    pub async fn expire_due(&self, now: Timestamp) -> Result<Vec<ActionId>, StoreError> {
+        let due: Vec<Due> = self.db.read(DUE, args![now, before(now, 120)]).await?;
+        let mut expired = Vec::new();
+        for Due { id, state, version } in due {
+            let id: ActionId = parse("actions", &id)?;
+            let reason = why_expired(parse("actions", &state)?);
+            let event = AuditEvent::new(
+                now,
+                &OsEntropy,
+                Author::Server,
+                EventName::Expired,
+                "countersign",
+            )
+            .about(id)
+            .with("code", reason.code.as_str())
+            .with("message", &reason.message);
+            let mut values = event_args(&event, None)?;
+            values.extend(args![
+                id,
+                reason.code.as_str(),
+                &reason.message,
+                now,
+                version
+            ]);
+            let changed: Vec<ActionRow> = self.db.write(&EXPIRE, values).await?;
+            if !changed.is_empty() {
+                expired.push(id);
+            }
+        }
+        Ok(expired)
+    }
+}
+
+/// $1 now, $2 two minutes ago.
+pub(crate) const DUE: &str = "SELECT id, state, version FROM actions \
+     WHERE state IN ('checking', 'pending', 'approved') AND CASE state \
+         WHEN 'checking' THEN created_at <= $2 \
+         WHEN 'pending' THEN decide_by <= $1 \
+         ELSE execute_by <= $1 AND (lease_token IS NULL OR lease_until <= $1) END \
+     ORDER BY id LIMIT 100";
+
+fn why_expired(state: StateName) -> Reason {
+    match state {
+        StateName::Checking => Reason::new(
+            Code::NotAdmitted,
+            "No executor admitted it within two minutes; is one running for this cluster?",
+        ),
+        StateName::Pending => Reason::new(Code::NobodyDecided, "Nobody decided in time."),
+        _ => Reason::new(
+            Code::NotExecuted,
+            "It was approved, but could not be executed in time.",
+        ),
+    }
+}
+
+/// Equal parameters, equal text.
+fn params_hash(params: &BTreeMap<String, String>) -> Result<String, StoreError> {
+    let text = canonical_json(params).map_err(|error| StoreError::BadInput {
+        why: format!("params: {error}"),
+    })?;
+    Ok(digest_text(&text).to_string())
+}
+
+/// Ids are UUIDv7: they begin with their time, so that their order is that of creation and one index
+/// serves both. This is below every id of that millisecond and later.
+fn lowest_id(at: Timestamp) -> String {
+    let millis = u64::try_from(at.as_millisecond()).unwrap_or(0);
+    let hex = format!("{millis:012x}");
+    format!("{}-{}", &hex[..8], &hex[8..12])
+}

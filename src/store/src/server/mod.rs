@@ -1,0 +1,56 @@
+//! What the server may do with the store. One file for each subject; all of them are one port.
+
+mod actions;
+mod outbox;
+mod reading;
+mod sessions;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use countersign_domain::{Action, ActionId};
+
+use crate::rows::ActionRow;
+use crate::{Database, StoreError, Transition};
+
+pub(crate) use actions::TELL;
+pub(crate) use outbox::no_event;
+
+/// The server's port. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ServerStore {
+    pub(crate) db: Database,
+}
+
+impl ServerStore {
+    /// Grows whenever something was committed, here or in another process, and now and then
+    /// without a cause: look again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.db.changes()
+    }
+}
+
+/// One action, or none.
+pub(crate) async fn get(db: &Database, id: ActionId) -> Result<Option<Action>, StoreError> {
+    let text = format!("SELECT {} FROM actions WHERE id = $1", crate::rows::ACTION);
+    let mut rows: Vec<ActionRow> = db.read(text, crate::sql::args![id]).await?;
+    rows.pop().map(ActionRow::action).transpose()
+}
+
+/// The one row that changed, or how things stand instead.
+pub(crate) async fn transition(
+    db: &Database,
+    id: ActionId,
+    mut changed: Vec<ActionRow>,
+) -> Result<Transition, StoreError> {
+    match changed.pop() {
+        Some(row) => Ok(Transition::Done(row.action()?)),
+        None => Ok(Transition::Conflict(get(db, id).await?)),
+    }
+}
+
+/// An instant `seconds` before `now`.
+fn before(now: Timestamp, seconds: i64) -> Timestamp {
+    now.checked_sub(jiff::SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MIN)
+}

@@ -1,0 +1,263 @@
+//! Statements for both engines: values to bind, and verbs that are one transaction each.
+//!
+//! Text is put together from constants of this crate only; everything from outside is bound. Both
+//! engines understand `$1`, and the schema has only three types, so that most text is shared. What
+//! differs is how one transaction is made of several statements: SQLite runs them one after the
+//! other and `changes()` tells whether the guard let the first one through; PostgreSQL runs one
+//! statement whose parts feed on the guarded one's rows.
+
+use countersign_domain::ActionId;
+use jiff::Timestamp;
+
+use crate::Topic;
+
+/// A value to bind.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Text(Option<String>),
+    Int(Option<i64>),
+    Bytes(Vec<u8>),
+}
+
+impl From<Option<&str>> for Value {
+    fn from(text: Option<&str>) -> Self {
+        // PostgreSQL cannot hold a zero character in text; both engines get the same substitute.
+        Self::Text(text.map(|text| text.replace('\0', "\u{fffd}")))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Some(text).into()
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        Some(text.as_str()).into()
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Some(text.as_str()).into()
+    }
+}
+
+impl From<ActionId> for Value {
+    fn from(id: ActionId) -> Self {
+        Self::Text(Some(id.to_string()))
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Int(Some(number))
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        Self::Int(Some(i64::from(number)))
+    }
+}
+
+impl From<Timestamp> for Value {
+    fn from(at: Timestamp) -> Self {
+        Self::Int(Some(at.as_millisecond()))
+    }
+}
+
+impl From<Option<Timestamp>> for Value {
+    fn from(at: Option<Timestamp>) -> Self {
+        Self::Int(at.map(|at| at.as_millisecond()))
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
+    }
+}
+
+/// The values of one statement, in the order of its `$1`, `$2`, ...
+pub(crate) type Args = Vec<Value>;
+
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$($crate::sql::Value::from($value)),*] };
+}
+pub(crate) use args;
+
+/// One transaction, in the shapes in which the engines run it. Made once, then cached as a prepared
+/// statement under its text.
+#[derive(Debug)]
+pub(crate) struct Write {
+    /// SQLite: the whole transaction in one go.
+    pub(crate) alone: &'static str,
+    /// SQLite: the same as one of several verbs in a transaction.
+    pub(crate) nested: &'static str,
+    pub(crate) postgres: &'static str,
+    /// Whether anybody may be waiting for it.
+    pub(crate) wakes: bool,
+}
+
+impl Write {
+    /// Different text for each engine.
+    pub(crate) fn pair(sqlite: &str, postgres: String) -> Self {
+        Self {
+            alone: format!("BEGIN IMMEDIATE; {sqlite}; COMMIT").leak(),
+            nested: format!("SAVEPOINT verb; {sqlite}; RELEASE verb").leak(),
+            postgres: postgres.leak(),
+            wakes: true,
+        }
+    }
+
+    /// One statement that both engines understand.
+    pub(crate) fn plain(text: &str) -> Self {
+        Self::pair(text, text.to_owned())
+    }
+
+    /// A guarded change, and rows that are written exactly when it took place. Gives back
+    /// `returning` of the changed rows.
+    pub(crate) fn guarded(change: &str, returning: &str, follows: &[Follow]) -> Self {
+        let mut sqlite = format!("{change} RETURNING {returning}");
+        let mut postgres = format!("WITH changed AS ({change} RETURNING {returning})");
+        for (index, follow) in follows.iter().enumerate() {
+            let Follow { insert, only_if } = follow;
+            sqlite.push_str(&format!("; {insert} WHERE changes() > 0"));
+            postgres.push_str(&format!(", follow_{index} AS ({insert}, changed"));
+            if let Some(condition) = only_if {
+                sqlite.push_str(&format!(" AND {condition}"));
+                postgres.push_str(&format!(" WHERE {condition}"));
+            }
+            postgres.push(')');
+        }
+        postgres.push_str(" SELECT * FROM changed");
+        Self::pair(&sqlite, postgres)
+    }
+
+    /// Leases rows: `pick` selects their ids, `update` changes them. PostgreSQL skips rows that
+    /// somebody else is leasing right now.
+    pub(crate) fn claim(table: &str, pick: &str, set: &str, returning: &str) -> Self {
+        let sqlite = format!("UPDATE {table} SET {set} WHERE id IN ({pick}) RETURNING {returning}");
+        let postgres = format!(
+            "WITH picked AS ({pick} FOR UPDATE SKIP LOCKED) \
+             UPDATE {table} SET {set} WHERE id IN (SELECT id FROM picked) RETURNING {returning}"
+        );
+        Self::pair(&sqlite, postgres).quiet()
+    }
+
+    /// Nobody waits for this.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.wakes = false;
+        self
+    }
+}
+
+/// `INSERT INTO ... SELECT ... FROM ...` that follows a guarded change. It must insert at least one
+/// row, unless it has a condition, and then it must come last: the next one looks at its count.
+#[derive(Debug)]
+pub(crate) struct Follow {
+    insert: String,
+    only_if: Option<&'static str>,
+}
+
+impl Follow {
+    /// One row into `table`, of `width` values that begin at `$first`.
+    pub(crate) fn row(table_and_columns: &str, first: usize, width: usize) -> Self {
+        Self::values(table_and_columns, &numbered(first, width))
+    }
+
+    /// One row of these values.
+    pub(crate) fn values(table_and_columns: &str, values: &str) -> Self {
+        Self {
+            insert: format!(
+                "INSERT INTO {table_and_columns} SELECT {values} FROM (VALUES (1)) AS one"
+            ),
+            only_if: None,
+        }
+    }
+
+    /// An audit event whose [`crate::rows::event_args`] begin at `$first`.
+    pub(crate) fn audit(first: usize) -> Self {
+        Self::row(AUDIT, first, AUDIT_WIDTH)
+    }
+
+    /// Outbox rows that tell of `moment`, one for each topic. All arguments are SQL: `$` numbers or
+    /// quoted words. `version` is the one that the transition made: a state can be reached twice.
+    pub(crate) fn outbox(
+        topics: &[Topic],
+        moment: &str,
+        action: &str,
+        version: &str,
+        at: &str,
+    ) -> Self {
+        let rows: Vec<String> = topics
+            .iter()
+            .map(|topic| format!("('{}', '{}', {moment})", topic.as_str(), topic.family()))
+            .collect();
+        Self {
+            insert: format!(
+                "INSERT INTO outbox (action_id, topic, family, moment, version, created_at, not_before) \
+                 SELECT {action}, t.column1, t.column2, t.column3, {version}, {at}, {at} \
+                 FROM (VALUES {}) AS t",
+                rows.join(", ")
+            ),
+            only_if: None,
+        }
+    }
+
+    pub(crate) fn only_if(mut self, condition: &'static str) -> Self {
+        self.only_if = Some(condition);
+        self
+    }
+}
+
+pub(crate) const AUDIT: &str =
+    "audit (id, at, author, event, actor, action_id, outcome, json, kid, signature)";
+pub(crate) const AUDIT_WIDTH: usize = 10;
+
+/// `$3, $4, $5` for (3, 3).
+pub(crate) fn numbered(first: usize, width: usize) -> String {
+    let numbers: Vec<String> = (first..first + width).map(|n| format!("${n}")).collect();
+    numbers.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_has_one_text_for_each_engine() {
+        let write = Write::guarded(
+            "UPDATE a SET x = $1 WHERE id = $2",
+            "id",
+            &[
+                Follow::row("b (y, z)", 3, 2),
+                Follow::row("c (y)", 5, 1).only_if("$5 IS NOT NULL"),
+            ],
+        );
+        assert_eq!(
+            write.alone,
+            "BEGIN IMMEDIATE; UPDATE a SET x = $1 WHERE id = $2 RETURNING id; \
+             INSERT INTO b (y, z) SELECT $3, $4 FROM (VALUES (1)) AS one WHERE changes() > 0; \
+             INSERT INTO c (y) SELECT $5 FROM (VALUES (1)) AS one WHERE changes() > 0 AND $5 IS NOT NULL; \
+             COMMIT"
+        );
+        assert_eq!(
+            write.postgres,
+            "WITH changed AS (UPDATE a SET x = $1 WHERE id = $2 RETURNING id), \
+             follow_0 AS (INSERT INTO b (y, z) SELECT $3, $4 FROM (VALUES (1)) AS one, changed), \
+             follow_1 AS (INSERT INTO c (y) SELECT $5 FROM (VALUES (1)) AS one, changed WHERE $5 IS NOT NULL) \
+             SELECT * FROM changed"
+        );
+    }
+
+    #[test]
+    fn a_zero_character_never_reaches_the_database() {
+        let Value::Text(Some(text)) = Value::from("a\0b") else {
+            panic!()
+        };
+        assert_eq!(text, "a\u{fffd}b");
+    }
+}
