@@ -49,7 +49,10 @@ pub struct Rules {
 impl App {
     /// The rules of this moment: a request uses one pair from beginning to end.
     pub fn rules(&self) -> Rules {
-        self.rules.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.rules
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     /// The address at which a person decides.

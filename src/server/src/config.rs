@@ -48,7 +48,10 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8750)), allowed_hosts: Vec::new() }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8750)),
+            allowed_hosts: Vec::new(),
+        }
     }
 }
 

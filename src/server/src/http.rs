@@ -1,1 +1,168 @@
-//! Router assembly.
+//! One listener: MCP, pages, the Jira webhook, health and metrics; and an orderly end.
+
+use std::future::IntoFuture as _;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use countersign_telemetry::{Metrics, metric};
+use http::{StatusCode, header};
+use metrics::gauge;
+use tokio::net::TcpListener;
+
+use crate::app::SharedApp;
+use crate::mcp::audit::Recorder;
+use crate::{mcp, rules, web, workers};
+
+/// From the signal to the end of the process, at most.
+const GRACE: Duration = Duration::from_secs(15);
+/// An executor that was silent for longer than this is said to be away.
+const SILENT: i64 = 30;
+
+/// Everything that is served, and what has to be flushed when serving ends.
+pub fn assemble(app: &SharedApp) -> (Router, Recorder) {
+    let mcp = mcp::endpoint(app.clone());
+    let own = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(render_metrics))
+        .with_state(app.clone());
+    let router = web::router(app.clone())
+        .merge(workers::webhook_router(app.clone()))
+        .merge(mcp.router)
+        .merge(own);
+    (router, mcp.recorder)
+}
+
+/// Serves until `app.shutdown` is cancelled; then stops accepting, finishes the answers that were
+/// begun and what the workers hold, and writes the last audit rows. The store stays open: it
+/// belongs to the caller.
+pub async fn serve(app: SharedApp, listener: TcpListener) -> std::io::Result<()> {
+    let (router, recorder) = assemble(&app);
+    let workers = tokio::spawn(workers::run(app.clone()));
+    let rules = tokio::spawn(rules::follow(app.clone()));
+    let stop = app.shutdown.clone();
+    let server = axum::serve(listener, router)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .into_future();
+    let mut server = tokio::spawn(server);
+
+    let ended = tokio::select! {
+        ended = &mut server => Some(ended),
+        () = app.shutdown.cancelled() => None,
+    };
+    app.shutdown.cancel();
+    let finish = async {
+        let served = match ended {
+            Some(ended) => ended,
+            None => (&mut server).await,
+        };
+        let _ = tokio::join!(workers, rules);
+        recorder.flush().await;
+        served.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+    };
+    match tokio::time::timeout(GRACE, finish).await {
+        Ok(served) => served,
+        Err(_) => {
+            tracing::warn!(
+                "answers or workers did not finish within {} s",
+                GRACE.as_secs()
+            );
+            server.abort();
+            let _ = tokio::time::timeout(Duration::from_secs(1), recorder.flush()).await;
+            Ok(())
+        }
+    }
+}
+
+/// The process runs. Says nothing about anything else.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Ready when the store answers. A silent executor is told, not an error: pages and reads still
+/// serve, and proposals wait for it.
+async fn readyz(State(app): State<SharedApp>) -> Response {
+    let now = app.clock.now();
+    if app.shutdown.is_cancelled() {
+        return not_ready("shutting down");
+    }
+    let heartbeats = match app.store.heartbeats().await {
+        Ok(heartbeats) => heartbeats,
+        Err(error) => {
+            tracing::error!(%error, "not ready");
+            return not_ready("the database does not answer");
+        }
+    };
+    let policy = app.rules().policy.hash().to_string();
+    let executors: Vec<serde_json::Value> = heartbeats
+        .iter()
+        .map(|beat| {
+            let age = now.duration_since(beat.at).as_secs();
+            serde_json::json!({
+                "cluster": beat.cluster,
+                "executor": beat.executor,
+                "seconds_ago": age,
+                "alive": age <= SILENT,
+                "status": beat.status,
+                "same_policy": beat.policy_hash == policy,
+                "cluster_lock": beat.cluster_lock,
+            })
+        })
+        .collect();
+    let alive = |id: &String| {
+        heartbeats
+            .iter()
+            .any(|beat| beat.cluster == *id && now.duration_since(beat.at).as_secs() <= SILENT)
+    };
+    let silent: Vec<&String> = app.clusters.keys().filter(|id| !alive(id)).collect();
+    let body = serde_json::json!({
+        "ready": true,
+        "executors": executors,
+        "clusters_without_executor": silent,
+    });
+    axum::Json(body).into_response()
+}
+
+fn not_ready(why: &str) -> Response {
+    let body = serde_json::json!({ "ready": false, "message": why });
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
+}
+
+async fn render_metrics(State(app): State<SharedApp>) -> Response {
+    let Some(metrics) = &app.metrics else {
+        return (
+            StatusCode::NOT_FOUND,
+            "metrics are not collected in this process\n",
+        )
+            .into_response();
+    };
+    let now = app.clock.now();
+    let age =
+        |at: Option<jiff::Timestamp>| at.map_or(0.0, |at| now.duration_since(at).as_secs_f64());
+    match app.store.gauges().await {
+        Ok(gauges) => {
+            #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+            gauge!(metric::ACTIONS_PENDING).set(gauges.pending as f64);
+            gauge!(metric::ACTION_OLDEST_PENDING_SECONDS).set(age(gauges.oldest_pending));
+            gauge!(metric::OUTBOX_OLDEST_SECONDS).set(age(gauges.oldest_outbox));
+        }
+        Err(error) => tracing::warn!(%error, "the gauges could not be read"),
+    }
+    match app.store.heartbeats().await {
+        Ok(heartbeats) => {
+            for beat in heartbeats {
+                let labels = [("cluster", beat.cluster), ("executor", beat.executor)];
+                gauge!(metric::EXECUTOR_HEARTBEAT_AGE_SECONDS, &labels).set(age(Some(beat.at)));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the heartbeats could not be read"),
+    }
+    (
+        [(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)],
+        metrics.render(),
+    )
+        .into_response()
+}

@@ -1,0 +1,425 @@
+//! What the tools take. The schema that a client sees is also what checks a call: unknown names,
+//! wrong types, lengths and shapes are found from it, so that the two cannot drift apart, and each
+//! mistake is a sentence that tells a model what to change.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use countersign_integrations::near_matches::near_matches;
+use regex::Regex;
+use rmcp::model::JsonObject;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::answers::Complaint;
+
+/// A DNS-1123 label; the API server enforces the same.
+const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// A DNS-1123 subdomain.
+const POD: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+/// The operator's names.
+const CLUSTER: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.:/@]*[A-Za-z0-9])?$";
+/// A cursor or a key: printable ASCII without spaces.
+const OPAQUE: &str = "^[!-~]+$";
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct GetPodStatus {
+    /// Cluster id. Needed only where several clusters are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    pub cluster: Option<String>,
+    /// Namespace of the pod.
+    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
+    pub namespace: String,
+    /// Full name of the pod, as list_failing_pods gives it.
+    #[schemars(length(max = 253), regex(pattern = POD))]
+    pub pod: String,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct ListFailingPods {
+    /// Cluster id. Needed only where several clusters are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    pub cluster: Option<String>,
+    /// Only this namespace. Leave it out for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 63), regex(pattern = NAMESPACE))]
+    pub namespace: Option<String>,
+    /// Groups in one answer; 10 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 50))]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the previous answer, unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 1024), regex(pattern = OPAQUE))]
+    pub cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct GetRecentEvents {
+    /// Cluster id. Needed only where several clusters are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    pub cluster: Option<String>,
+    /// Namespace to look in.
+    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
+    pub namespace: String,
+    /// Only events of this pod. Leave it out for the whole namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 253), regex(pattern = POD))]
+    pub pod: Option<String>,
+    /// `true`: also events of type Normal. Warnings only if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub include_normal: Option<bool>,
+    /// Events in the answer; 20 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 100))]
+    pub limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct RestartPod {
+    /// Cluster id. Needed only where several clusters are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    pub cluster: Option<String>,
+    /// Namespace of the pod.
+    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
+    pub namespace: String,
+    /// Full name of the pod.
+    #[schemars(length(max = 253), regex(pattern = POD))]
+    pub pod: String,
+    /// Why, for the person who decides: what you saw, since when, and why a restart should help.
+    #[schemars(length(max = 2000))]
+    pub reason: String,
+    /// The pod's uid as get_pod_status gave it. With it, a pod that was replaced meanwhile is not proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = OPAQUE))]
+    pub uid: Option<String>,
+    /// Your own key for this proposal: the same key always returns the same action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = OPAQUE))]
+    pub idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct GetAction {
+    /// The `action_id` that restart_pod returned.
+    #[schemars(length(max = 36), regex(pattern = UUID))]
+    pub action_id: String,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct ListActions {
+    /// Only this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    pub cluster: Option<String>,
+    /// Only actions in this state; `open` means every state that is not an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "StateWord")]
+    pub state: Option<StateWord>,
+    /// Actions in one answer; 20 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 100))]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the previous answer, unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 36), regex(pattern = UUID))]
+    pub cursor: Option<String>,
+}
+
+/// States as a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StateWord {
+    Open,
+    Checking,
+    Pending,
+    Approved,
+    Executing,
+    Indeterminate,
+    Succeeded,
+    Failed,
+    Denied,
+    Rejected,
+    Cancelled,
+    Expired,
+    Refused,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct WaitForAction {
+    /// The `action_id` that restart_pod returned.
+    #[schemars(length(max = 36), regex(pattern = UUID))]
+    pub action_id: String,
+    /// How long to wait at most, in seconds; 30 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 45))]
+    pub timeout_seconds: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct CancelAction {
+    /// The `action_id` that restart_pod returned.
+    #[schemars(length(max = 36), regex(pattern = UUID))]
+    pub action_id: String,
+    /// Why you take it back, for the people who were asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 500))]
+    pub reason: Option<String>,
+}
+
+/// Fits a call's arguments to a tool's schema and type.
+///
+/// # Errors
+/// One sentence about the first mistake.
+pub fn fit<T: DeserializeOwned>(
+    tool: &str,
+    schema: &JsonObject,
+    mut arguments: JsonObject,
+) -> Result<T, Complaint> {
+    let none = JsonObject::new();
+    let properties = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .unwrap_or(&none);
+    let names: Vec<&str> = properties.keys().map(String::as_str).collect();
+    let bad = |sentence: String| Complaint::new("invalid_arguments", sentence);
+
+    for name in arguments.keys() {
+        if !properties.contains_key(name) {
+            let shown = countersign_domain::one_line(name, 64);
+            let near = near_matches(name, names.iter().copied());
+            let advice = match near.first() {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("{tool} takes: {}", names.join(", ")),
+            };
+            return Err(bad(format!(
+                "`{shown}` is not an argument of {tool}; {advice}"
+            )));
+        }
+    }
+    let required = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice);
+    for name in required
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Value::as_str)
+    {
+        if arguments.get(name).is_none_or(Value::is_null) {
+            let about = properties.get(name).and_then(|p| p.get("description"));
+            let about = about.and_then(Value::as_str).unwrap_or_default();
+            return Err(bad(format!("`{name}` is missing. {about}")));
+        }
+    }
+    // An explicit null means the same as leaving an optional argument out.
+    arguments.retain(|_, value| !value.is_null());
+    for (name, value) in &mut arguments {
+        if let Some(property) = properties.get(name) {
+            check(
+                name,
+                value,
+                property,
+                required.is_some_and(|all| all.iter().any(|one| one.as_str() == Some(name))),
+            )
+            .map_err(bad)?;
+        }
+    }
+    serde_json::from_value(Value::Object(arguments))
+        .map_err(|error| bad(format!("the arguments do not fit {tool}: {error}")))
+}
+
+fn check(name: &str, value: &mut Value, property: &Value, required: bool) -> Result<(), String> {
+    let number = |key: &str| property.get(key).and_then(Value::as_u64);
+    if let Some(words) = property.get("enum").and_then(Value::as_array) {
+        if words.contains(value) {
+            return Ok(());
+        }
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        return Err(format!(
+            "`{name}` is not one of its words: use {}",
+            words.join(", ")
+        ));
+    }
+    match property.get("type").and_then(Value::as_str) {
+        Some("string") => {
+            let Value::String(text) = value else {
+                return Err(format!("`{name}` must be a text"));
+            };
+            text_fits(name, text, property, number("maxLength"), required)
+        }
+        Some("integer") => {
+            let (least, most) = (number("minimum").unwrap_or(0), number("maximum"));
+            let fits = value
+                .as_u64()
+                .is_some_and(|n| n >= least && most.is_none_or(|most| n <= most));
+            let most = most.map_or_else(String::new, |most| format!(" to {most}"));
+            if fits {
+                Ok(())
+            } else {
+                Err(format!(
+                    "`{name}` must be a whole number from {least}{most}, not in quotes"
+                ))
+            }
+        }
+        Some("boolean") if !value.is_boolean() => {
+            Err(format!("`{name}` must be true or false, not in quotes"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn text_fits(
+    name: &str,
+    text: &mut String,
+    property: &Value,
+    longest: Option<u64>,
+    required: bool,
+) -> Result<(), String> {
+    let trimmed = text.trim();
+    if trimmed.len() != text.len() {
+        *text = trimmed.to_owned();
+    }
+    let instead = if required {
+        "give its real value"
+    } else {
+        "leave it out or give its real value"
+    };
+    if text.is_empty() {
+        return Err(format!("`{name}` is blank: {instead}"));
+    }
+    if ["null", "none", "undefined", "nil", "n/a"]
+        .iter()
+        .any(|w| text.eq_ignore_ascii_case(w))
+    {
+        return Err(format!(
+            "`{name}` is the word \"{text}\", not a value: {instead}"
+        ));
+    }
+    let count = text.chars().count() as u64;
+    if let Some(longest) = longest.filter(|longest| count > *longest) {
+        return Err(format!(
+            "`{name}` has {count} characters; at most {longest} are allowed: shorten it"
+        ));
+    }
+    let Some(pattern) = property.get("pattern").and_then(Value::as_str) else {
+        return Ok(());
+    };
+    if matches(pattern, text) {
+        return Ok(());
+    }
+    let shown = countersign_domain::one_line(text, 80);
+    let wanted = match pattern {
+        NAMESPACE => "use lower-case letters, digits and `-`, with a letter or digit at both ends",
+        POD => {
+            "use lower-case letters, digits, `-` and `.`, with a letter or digit at both ends \
+                (the name alone, without `pod/` or a namespace)"
+        }
+        UUID => {
+            "pass it exactly as it was returned, 36 characters like \
+                 01939c5e-7b1a-7c44-9d1e-2f6a0c4b8d10"
+        }
+        CLUSTER => "use a cluster id as list_failing_pods shows it",
+        _ => "use printable characters without spaces",
+    };
+    Err(format!("`{name}` = \"{shown}\" cannot be right: {wanted}"))
+}
+
+fn matches(pattern: &str, text: &str) -> bool {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Option<Regex>>>> =
+        LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    compiled
+        .entry(pattern.to_owned())
+        .or_insert_with(|| Regex::new(pattern).ok())
+        .as_ref()
+        .is_some_and(|regex| regex.is_match(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sentence(arguments: Value) -> String {
+        let schema = super::super::schema::input::<RestartPod>();
+        let arguments = arguments.as_object().unwrap().clone();
+        match fit::<RestartPod>("restart_pod", &schema, arguments) {
+            Ok(arguments) => format!("{arguments:?}"),
+            Err(complaint) => complaint.message,
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_a_sentence_that_says_what_to_change() {
+        let good = json!({"namespace": "shop", "pod": "web-1", "reason": "OOM since 02:00"});
+        let with = |name: &str, value: Value| {
+            let mut all = good.clone();
+            all[name] = value;
+            sentence(all)
+        };
+        assert!(sentence(good.clone()).starts_with("RestartPod {"));
+        assert!(with("cluster", Value::Null).contains("cluster: None"));
+        assert!(with("pod", json!(" web-1 ")).contains("\"web-1\""));
+        for (name, value, want) in [
+            ("pod", json!(""), "`pod` is blank"),
+            ("pod", json!("null"), "is the word \"null\""),
+            ("cluster", json!("undefined"), "leave it out"),
+            ("pod", json!("../secrets"), "cannot be right"),
+            ("pod", json!("Web_1"), "lower-case"),
+            ("pod", json!("a".repeat(254)), "254 characters"),
+            ("namespace", json!(7), "must be a text"),
+            ("namespace", Value::Null, "`namespace` is missing"),
+            ("reason", json!("x".repeat(2001)), "at most 2000"),
+            ("namespce", json!("shop"), "did you mean `namespace`?"),
+            (
+                "force",
+                json!(true),
+                "restart_pod takes: cluster, namespace, pod",
+            ),
+            ("idempotency_key", json!("two words"), "without spaces"),
+        ] {
+            let told = with(name, value.clone());
+            assert!(told.contains(want), "{name}={value}: {told}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_words_are_checked_by_their_schema() {
+        let fit = |arguments: Value| {
+            let schema = super::super::schema::input::<ListActions>();
+            let arguments = arguments.as_object().unwrap().clone();
+            super::fit::<ListActions>("list_actions", &schema, arguments)
+                .map_err(|complaint| complaint.message)
+        };
+        assert_eq!(
+            fit(json!({"state": "open", "limit": 3})).unwrap().limit,
+            Some(3)
+        );
+        assert!(
+            fit(json!({"limit": "3"}))
+                .unwrap_err()
+                .contains("from 1 to 100, not in quotes")
+        );
+        assert!(
+            fit(json!({"limit": 0}))
+                .unwrap_err()
+                .contains("from 1 to 100")
+        );
+        assert!(
+            fit(json!({"state": "done"}))
+                .unwrap_err()
+                .contains("use open, checking")
+        );
+    }
+}
