@@ -422,24 +422,26 @@ impl KubeReader {
             0 => 64 << 10,
             bytes => bytes.min(1 << 20),
         };
-        let mut query = Serializer::new(String::new());
-        query.append_pair("limitBytes", &limit.to_string());
-        if let Some(container) = &options.container {
-            query.append_pair("container", label("container", container)?);
-        }
-        if options.previous {
-            query.append_pair("previous", "true");
-        }
-        if options.timestamps {
-            query.append_pair("timestamps", "true");
-        }
-        if let Some(lines) = options.tail_lines {
-            query.append_pair("tailLines", &lines.to_string());
-        }
-        if let Some(seconds) = options.since_seconds {
-            query.append_pair("sinceSeconds", &seconds.to_string());
-        }
-        let path = format!("{path}/{pod}/log?{}", query.finish());
+        let container = match &options.container {
+            Some(container) => Some(label("container", container)?.to_owned()),
+            None => None,
+        };
+        let flag = |set: bool| set.then(|| "true".to_owned());
+        let query = encode([
+            ("limitBytes", Some(limit.to_string())),
+            ("container", container),
+            ("previous", flag(options.previous)),
+            ("timestamps", flag(options.timestamps)),
+            (
+                "tailLines",
+                options.tail_lines.map(|lines| lines.to_string()),
+            ),
+            (
+                "sinceSeconds",
+                options.since_seconds.map(|seconds| seconds.to_string()),
+            ),
+        ]);
+        let path = format!("{path}/{pod}/log?{query}");
         let what = format!("the log of pod {namespace}/{pod}");
         let body = self.connection.get_raw(&path, &what).await?.body;
         let kept = &body[..body.len().min(limit as usize)];
@@ -520,19 +522,19 @@ impl KubeReader {
         let mut items = Vec::new();
         let mut next: Option<String> = None;
         loop {
-            let mut pairs = Serializer::new(String::new());
-            pairs.append_pair("limit", &PAGE.min(max - items.len()).to_string());
-            for (key, value) in query {
-                if let Some(value) = value {
-                    pairs.append_pair(key, value);
-                }
-            }
-            if let Some(token) = &next {
-                pairs.append_pair("continue", token);
-            }
+            let limit = PAGE.min(max - items.len()).to_string();
+            let asked = query
+                .iter()
+                .map(|(key, value)| (*key, value.map(str::to_owned)));
+            let query = encode(
+                [("limit", Some(limit))]
+                    .into_iter()
+                    .chain(asked)
+                    .chain([("continue", next)]),
+            );
             let page: List<W> = self
                 .connection
-                .get(&format!("{path}?{}", pairs.finish()), what)
+                .get(&format!("{path}?{query}"), what)
                 .await?;
             items.extend(page.items.into_iter().map(convert));
             next = page.metadata.next.filter(|token| !token.is_empty());
@@ -558,6 +560,18 @@ const KINDS: [(&str, &str, &str); 7] = [
     ("/apis/batch/v1", "cronjobs", "CronJob"),
     ("/api/v1", "replicationcontrollers", "ReplicationController"),
 ];
+
+/// The given pairs as a query. (A serializer held across an await would tie the read to one
+/// thread.)
+fn encode<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<String>)>) -> String {
+    let mut query = Serializer::new(String::new());
+    for (key, value) in pairs {
+        if let Some(value) = value {
+            query.append_pair(key, &value);
+        }
+    }
+    query.finish()
+}
 
 fn collection(group: &str, namespace: Option<&str>, plural: &str) -> Result<String, KubeError> {
     Ok(match namespace {

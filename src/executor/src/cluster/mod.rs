@@ -1,0 +1,50 @@
+//! Everything that can change the cluster, as capabilities that cannot be confused.
+//!
+//! | capability | can send | needs |
+//! |---|---|---|
+//! | [`DryRun`] | an eviction with `dryRun=All`, which it sets itself | nothing |
+//! | [`Register`] | the creation of a spent record | nothing |
+//! | [`Writer`] | one eviction | an `Authorized` and a [`Spent`], both by move |
+//!
+//! The connection never leaves this module, and only `writer.rs` removes `dryRun` from a body.
+
+mod connection;
+mod dry_run;
+mod eviction;
+mod register;
+mod writer;
+
+use std::path::Path;
+
+pub use dry_run::{DryRun, Preview};
+pub use register::{Burn, Nonce, NotSpent, Register, RegisterError};
+pub use writer::{Sent, Writer};
+
+/// How the cluster is reached.
+pub enum Access<'a> {
+    InCluster,
+    Kubeconfig {
+        path: &'a Path,
+        context: Option<&'a str>,
+    },
+}
+
+/// All capabilities over one cluster.
+pub struct Capabilities {
+    pub dry_run: DryRun,
+    pub register: Register,
+    pub writer: Writer,
+}
+
+/// Sets up the connection. Sends nothing.
+pub async fn capabilities(
+    access: Access<'_>,
+    register_namespace: &str,
+) -> anyhow::Result<Capabilities> {
+    let connection = connection::Connection::new(access).await?;
+    Ok(Capabilities {
+        dry_run: DryRun::new(connection.clone()),
+        register: Register::new(connection.clone(), register_namespace.to_owned()),
+        writer: Writer::new(connection),
+    })
+}

@@ -1,0 +1,227 @@
+//! The register of spent actions: one coordination.k8s.io Lease an action, in the executor's own
+//! namespace of the target cluster. Creating an object is atomic, and nobody here may update or
+//! delete one, so an action has one chance, whatever a restored or hostile database says.
+
+use countersign_domain::{ActionId, Authorized, Digest, Entropy, random_token};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::connection::Connection;
+
+/// Prefix of the holder in a record that only shuts the door: nothing was ever sent under it.
+const BURNT: &str = "burnt-by-";
+const STATEMENT: &str = "countersign.dev/statement";
+
+/// Can read and create spent records.
+pub struct Register {
+    connection: Connection,
+    namespace: String,
+}
+
+/// Proof that this process spent this action's one chance. Made by [`Register::spend`] alone,
+/// consumed by the writer.
+#[derive(Debug)]
+pub struct Spent {
+    action: ActionId,
+    statement: Digest,
+}
+
+impl Spent {
+    /// Whether it was spent for exactly this permission.
+    pub(super) fn belongs_to(&self, authorized: &Authorized) -> bool {
+        self.action == authorized.statement().action_id && self.statement == authorized.digest()
+    }
+}
+
+/// A claim's own secretless name: the holder of the record that it creates. One claim makes one,
+/// and spending uses it up.
+#[derive(Debug)]
+pub struct Nonce(String);
+
+impl Nonce {
+    pub fn new(entropy: &dyn Entropy) -> Self {
+        Self(random_token(entropy))
+    }
+
+    /// For the intent's record.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What shutting the door found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Burn {
+    /// There was no record: nothing was sent, and nothing ever can be.
+    Shut,
+    /// A record was there already, made by somebody who may have sent.
+    SpentBefore,
+}
+
+/// The register gives no answer, or not one that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    #[error("the spent record cannot be read or created: {0}")]
+    Unreachable(String),
+    /// A definite answer: the record was not created.
+    #[error("the cluster refuses the spent record: {0}")]
+    Refused(String),
+}
+
+/// Why there is no [`Spent`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotSpent {
+    #[error("this action has had its one chance already")]
+    Before,
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}
+
+#[derive(Deserialize)]
+struct LeaseObject {
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    holder_identity: String,
+}
+
+/// What creating a record came to.
+enum Created {
+    Now,
+    /// The holder of the record that was there.
+    Before(String),
+}
+
+impl Register {
+    pub(super) fn new(connection: Connection, namespace: String) -> Self {
+        Self {
+            connection,
+            namespace,
+        }
+    }
+
+    /// Whether a record exists. `Some(true)`: one that only shut the door.
+    pub async fn look(&self, action: ActionId) -> Result<Option<bool>, RegisterError> {
+        Ok(self
+            .holder(action)
+            .await?
+            .map(|holder| holder.starts_with(BURNT)))
+    }
+
+    /// Spends the action's one chance. The nonce is used up here, so a record that holds it was
+    /// made by this very call, and nothing was sent under it yet.
+    #[expect(clippy::needless_pass_by_value, reason = "the nonce is used up here")]
+    pub async fn spend(&self, authorized: &Authorized, nonce: Nonce) -> Result<Spent, NotSpent> {
+        let action = authorized.statement().action_id;
+        let statement = authorized.digest();
+        match self.create(action, &statement, nonce.as_str()).await? {
+            Created::Now => Ok(Spent { action, statement }),
+            Created::Before(holder) if holder == nonce.0 => Ok(Spent { action, statement }),
+            Created::Before(_) => Err(NotSpent::Before),
+        }
+    }
+
+    /// Shuts the door for an action whose executor went away: whoever still runs with an older
+    /// claim cannot spend any more, and so cannot send.
+    pub async fn burn(
+        &self,
+        action: ActionId,
+        statement: &Digest,
+        entropy: &dyn Entropy,
+    ) -> Result<Burn, RegisterError> {
+        let holder = format!("{BURNT}{}", random_token(entropy));
+        Ok(match self.create(action, statement, &holder).await? {
+            Created::Now => Burn::Shut,
+            Created::Before(found) if found.starts_with(BURNT) => Burn::Shut,
+            Created::Before(_) => Burn::SpentBefore,
+        })
+    }
+
+    /// Creates the record. A lost answer is followed by another try: creating is atomic, and the
+    /// holder tells whose it is.
+    async fn create(
+        &self,
+        action: ActionId,
+        statement: &Digest,
+        holder: &str,
+    ) -> Result<Created, RegisterError> {
+        let path = self.collection();
+        let body = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": action.to_string(),
+                "namespace": self.namespace,
+                "labels": {"app.kubernetes.io/managed-by": "countersign-executor"},
+                "annotations": {STATEMENT: statement.to_string()},
+            },
+            "spec": {"holderIdentity": holder},
+        });
+        let mut last = String::new();
+        for _ in 0..2 {
+            let answer = match self.connection.post(&path, "", action, &body).await {
+                Ok(answer) => answer,
+                Err(lost) => {
+                    last = lost.0;
+                    continue;
+                }
+            };
+            let (status, said) = answer.judged();
+            match status {
+                StatusCode::CREATED => return Ok(Created::Now),
+                StatusCode::CONFLICT => {
+                    let holder = self.holder(action).await?;
+                    // A record that is there and then not cannot be: nobody may delete one.
+                    return holder.map(Created::Before).ok_or_else(|| {
+                        RegisterError::Unreachable("the record vanished again".to_owned())
+                    });
+                }
+                status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                    return Err(RegisterError::Refused(format!(
+                        "{} ({})",
+                        said.sentence(),
+                        status.as_u16()
+                    )));
+                }
+                status => last = format!("the API server answered {status}"),
+            }
+        }
+        Err(RegisterError::Unreachable(last))
+    }
+
+    async fn holder(&self, action: ActionId) -> Result<Option<String>, RegisterError> {
+        let path = format!("{}/{action}", self.collection());
+        let answer = self
+            .connection
+            .get(&path)
+            .await
+            .map_err(|lost| RegisterError::Unreachable(lost.0))?;
+        let (status, said) = answer.judged();
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => {
+                let lease: LeaseObject = serde_json::from_value(answer.body).map_err(|_| {
+                    RegisterError::Unreachable("the record cannot be understood".to_owned())
+                })?;
+                Ok(Some(lease.spec.holder_identity))
+            }
+            status => Err(RegisterError::Unreachable(format!(
+                "{} ({})",
+                said.sentence(),
+                status.as_u16()
+            ))),
+        }
+    }
+
+    fn collection(&self) -> String {
+        format!(
+            "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+            self.namespace
+        )
+    }
+}

@@ -1,0 +1,426 @@
+//! From a claim to the end: verify, commit the intent, spend, write once, watch.
+
+use countersign_domain::{
+    Channel, Code, EventName, Held, Reason, RecordKind, Sealed, StateName, Statement,
+};
+use countersign_store::{Claimed, Hold, SignedStep, Transition};
+use countersign_telemetry::metric;
+use jiff::SignedDuration;
+use metrics::{counter, histogram};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::cluster::{Nonce, NotSpent, RegisterError, Sent};
+use crate::crash;
+use crate::executor::{Executor, Failure};
+use crate::lease::Claim;
+use crate::record::Details;
+use crate::replacement::{self, Search, Stuck};
+use crate::resolve::{self, Case};
+use crate::timing::Deadline;
+use crate::verify::{self, Go, Verified};
+
+/// Details of an intent that a later look needs.
+pub const PODS_BEFORE: &str = "pods_before";
+pub const SEND_BEFORE: &str = "send_before";
+
+/// How an execution ended.
+pub struct Outcome {
+    pub state: StateName,
+    pub reason: Reason,
+    pub details: Details,
+}
+
+impl Outcome {
+    pub fn new(state: StateName, code: Code, message: impl Into<String>) -> Self {
+        Self {
+            state,
+            reason: Reason::new(code, message),
+            details: Details::new(),
+        }
+    }
+
+    fn not_applied(message: impl Into<String>) -> Self {
+        Self::new(StateName::Failed, Code::NotApplied, message)
+    }
+
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
+    }
+}
+
+/// Works on one approved action. `slot` is given back as soon as only watching is left.
+pub async fn execute(
+    executor: &Executor,
+    claimed: Claimed,
+    slot: OwnedSemaphorePermit,
+) -> Result<(), Failure> {
+    crash::point("claim.after");
+    let began = Instant::now();
+    let claim = Claim::keep(executor, claimed.action.id, claimed.lease.clone());
+    let go = match verify::verify(executor, &claimed).await {
+        Verified::Go(go) => *go,
+        Verified::Hold { reason, retry_in } => {
+            return hold(executor, &claimed, claim, reason, retry_in).await;
+        }
+        Verified::Refuse(reason) => return refuse(executor, &claimed, claim, reason).await,
+    };
+    // Nothing has happened yet: somebody else may do it after the restart.
+    if executor.stop.is_cancelled() || claim.lost() {
+        return Ok(());
+    }
+    carry_out(executor, claimed, claim, go, slot, began).await
+}
+
+async fn carry_out(
+    executor: &Executor,
+    claimed: Claimed,
+    claim: Claim,
+    go: Go,
+    slot: OwnedSemaphorePermit,
+    began: Instant,
+) -> Result<(), Failure> {
+    let Go { authorized, before } = go;
+    let id = claimed.action.id;
+    let digest = authorized.digest();
+    let statement = authorized.statement().clone();
+    for decision in authorized.approvals() {
+        if decision.channel == Channel::Jira {
+            let signed = executor.derived(decision)?;
+            let lease = claim.lease();
+            executor
+                .store
+                .record_decision(id, &lease, &decision.person, Channel::Jira, &signed, "")
+                .await?;
+        }
+    }
+
+    let nonce = Nonce::new(&*executor.entropy);
+    let now = executor.clock.now();
+    let deadline = Deadline::at(authorized.expires_at().min(claim.until()), now);
+    let approvals: Vec<String> = authorized
+        .approvals()
+        .iter()
+        .map(|by| format!("{} ({}, {})", by.person, by.channel, by.decided_at))
+        .collect();
+    let details: Details = [
+        (
+            PODS_BEFORE,
+            before.iter().cloned().collect::<Vec<_>>().join(" "),
+        ),
+        (SEND_BEFORE, deadline.wall().to_string()),
+        ("approvals", approvals.join(", ")),
+        ("resource_version", authorized.resource_version().to_owned()),
+        ("nonce", nonce.as_str().to_owned()),
+        ("fence", claim.lease().fence.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect();
+    let intent = executor.step(
+        id,
+        digest,
+        RecordKind::Intent,
+        StateName::Executing,
+        &Reason::new(
+            Code::Verified,
+            "All was verified; the eviction is about to be sent.",
+        ),
+        details,
+        now,
+    )?;
+    let action = match executor
+        .store
+        .begin(&claimed.action, &claim.lease(), &intent)
+        .await?
+    {
+        Transition::Done(action) => action,
+        // A decision, a cancellation or the clock came in between. Nothing was sent.
+        Transition::Conflict(_) => {
+            tracing::info!(action = %id, "changed while it was verified; looked at again");
+            return Ok(());
+        }
+    };
+    crash::point("intent.after");
+    tracing::info!(action = %id, approvals = approvals.join(", "), "executing");
+    let case = Case {
+        action,
+        statement,
+        digest,
+        intent_at: now,
+        send_before: deadline.wall(),
+        before,
+    };
+
+    crash::point("spent.before");
+    let spent = match executor
+        .capabilities
+        .register
+        .spend(&authorized, nonce)
+        .await
+    {
+        Ok(spent) => spent,
+        Err(NotSpent::Before) => {
+            let outcome = Outcome::new(
+                StateName::Failed,
+                Code::AlreadySpent,
+                "The cluster's register says that this action had its one chance before; nothing \
+                 was sent now.",
+            );
+            return finish(executor, &case, claim, outcome).await;
+        }
+        Err(NotSpent::Register(RegisterError::Refused(why))) => {
+            let outcome = Outcome::not_applied(format!(
+                "Nothing was sent, because the spent record could not be created: {why}"
+            ));
+            return finish(executor, &case, claim, outcome).await;
+        }
+        // It may exist by now, under our name, and nothing was sent under it: the door is shut.
+        Err(NotSpent::Register(RegisterError::Unreachable(_))) => {
+            drop(slot);
+            return resolve::resolve(executor, case, claim).await;
+        }
+    };
+    crash::point("spent.after");
+
+    let sent = executor
+        .capabilities
+        .writer
+        .evict(authorized, spent, deadline, &*executor.clock)
+        .await;
+    drop(slot);
+    let outcome = match sent {
+        Sent::Accepted => {
+            tracing::info!(action = %id, "eviction accepted");
+            match watch(executor, &case, &claim).await {
+                Some(outcome) => outcome,
+                // Stopping, or the lease is gone: whoever is next looks on.
+                None => return Ok(()),
+            }
+        }
+        Sent::TooLate => Outcome::not_applied(
+            "Nothing was sent: the permission ran out before the eviction could be sent.",
+        ),
+        Sent::Rejected { status, sentence } => {
+            Outcome::not_applied(rejected(executor, &case, status, &sentence).await)
+                .with("status", status.to_string())
+        }
+        Sent::Unknown(why) => {
+            tracing::warn!(action = %id, why, "the answer to the eviction is not known");
+            return resolve::resolve(executor, case, claim).await;
+        }
+    };
+    histogram!(metric::EXECUTION_LATENCY_SECONDS).record(began.elapsed().as_secs_f64());
+    finish(executor, &case, claim, outcome).await
+}
+
+/// Why the API server did not evict, in a sentence. A 409 names no cause that can be trusted, so
+/// the pod is read again.
+async fn rejected(executor: &Executor, case: &Case, status: u16, sentence: &str) -> String {
+    let Statement {
+        namespace,
+        name,
+        uid,
+        ..
+    } = &case.statement;
+    match status {
+        404 => format!("Nothing was evicted: pod {namespace}/{name} was gone by then."),
+        409 => match executor.reader.get_pod(namespace, name).await {
+            Ok(pod) if pod.uid != *uid => format!(
+                "Nothing was evicted: pod {namespace}/{name} was replaced in the last moment; it \
+                 now has uid {}.",
+                pod.uid
+            ),
+            Ok(pod) if pod.deletion_timestamp.is_some() => {
+                "Nothing was evicted: the pod was already being deleted.".to_owned()
+            }
+            _ => {
+                "Nothing was evicted: the pod changed in the last moment. Propose again.".to_owned()
+            }
+        },
+        429 => format!(
+            "Nothing was evicted: the disruption budget filled up between the check and the \
+             write. {sentence}"
+        ),
+        _ => format!("Nothing was evicted: the cluster refused it ({status}). {sentence}"),
+    }
+}
+
+/// Watches until the criterion is met, cannot be met, or the time is over. `None`: given up
+/// without a verdict.
+async fn watch(executor: &Executor, case: &Case, claim: &Claim) -> Option<Outcome> {
+    let sent = Instant::now();
+    let allowed = case.statement.success_deadline();
+    let search = Search {
+        statement: &case.statement,
+        before: &case.before,
+    };
+    let mut stuck = Stuck::default();
+    let mut last = String::new();
+    loop {
+        let look = search.look(&executor.reader).await;
+        let over = SignedDuration::try_from(sent.elapsed()).is_ok_and(|passed| passed >= allowed);
+        match look {
+            Ok(look) => {
+                if let Some(pod) = look.replacement() {
+                    return Some(succeeded(&pod.name, &pod.uid, sent.elapsed().as_secs_f64()));
+                }
+                if let Some(obstacle) = stuck.notice(&look, std::time::Instant::now()) {
+                    return Some(not_ready(&obstacle));
+                }
+                last = look.obstacle();
+            }
+            Err(error) if over => {
+                return Some(Outcome::new(
+                    StateName::Indeterminate,
+                    Code::Unobservable,
+                    format!("The eviction was accepted; what came of it cannot be seen: {error}"),
+                ));
+            }
+            Err(error) => tracing::warn!(action = %case.action.id, %error, "cannot look now"),
+        }
+        if over {
+            return Some(not_ready(&format!("after {} s {last}", allowed.as_secs())));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(replacement::pause(sent.into_std())) => {}
+            () = executor.stop.cancelled() => return None,
+        }
+        if claim.lost() {
+            return None;
+        }
+    }
+}
+
+pub fn succeeded(name: &str, uid: &str, seconds: f64) -> Outcome {
+    Outcome::new(
+        StateName::Succeeded,
+        Code::Verified,
+        format!("The old pod is gone and its replacement {name} is Ready after {seconds:.1} s."),
+    )
+    .with("replacement", name)
+    .with("replacement_uid", uid)
+    .with("seconds", format!("{seconds:.1}"))
+}
+
+pub fn not_ready(obstacle: &str) -> Outcome {
+    Outcome::new(
+        StateName::Failed,
+        Code::ReplacementNotReady,
+        format!("The pod was evicted, but no replacement became Ready: {obstacle}."),
+    )
+}
+
+/// Commits the outcome. Tried for a while: what happened in the cluster has happened.
+pub async fn finish(
+    executor: &Executor,
+    case: &Case,
+    claim: Claim,
+    outcome: Outcome,
+) -> Result<(), Failure> {
+    let id = case.action.id;
+    let Outcome {
+        state,
+        reason,
+        details,
+    } = outcome;
+    let step: SignedStep = executor.step(
+        id,
+        case.digest,
+        RecordKind::Outcome,
+        state,
+        &reason,
+        details,
+        executor.clock.now(),
+    )?;
+    crash::point("outcome.before");
+    let mut tries = 0;
+    let done = loop {
+        match executor
+            .store
+            .finish(&case.action, &claim.lease(), &step)
+            .await
+        {
+            Ok(done) => break done,
+            Err(error) if tries < 20 && !claim.lost() && !executor.stop.is_cancelled() => {
+                tracing::warn!(action = %id, %error, "an outcome could not be written; again");
+                tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    crash::point("outcome.after");
+    claim.settled();
+    match done {
+        Transition::Done(_) => tracing::info!(action = %id, %state, %reason, "outcome recorded"),
+        Transition::Conflict(_) => {
+            tracing::warn!(action = %id, %state, "another executor recorded the outcome");
+        }
+    }
+    Ok(())
+}
+
+async fn hold(
+    executor: &Executor,
+    claimed: &Claimed,
+    claim: Claim,
+    reason: Reason,
+    retry_in: SignedDuration,
+) -> Result<(), Failure> {
+    let id = claimed.action.id;
+    let before = claimed.action.state.held().map(|held| held.reason.code);
+    let event = match before == Some(reason.code) {
+        true => None,
+        false => {
+            tracing::info!(action = %id, %reason, "held");
+            Some(executor.event(EventName::Held, id, &reason, &Details::new())?)
+        }
+    };
+    let now = executor.clock.now();
+    let hold = Hold {
+        held: Held { reason, since: now },
+        retry_at: now + retry_in,
+    };
+    executor
+        .store
+        .hold(id, &claim.lease(), hold, event.as_ref())
+        .await?;
+    claim.settled();
+    Ok(())
+}
+
+async fn refuse(
+    executor: &Executor,
+    claimed: &Claimed,
+    claim: Claim,
+    reason: Reason,
+) -> Result<(), Failure> {
+    let id = claimed.action.id;
+    let digest = digest_of(&claimed.statement);
+    let step = executor.step(
+        id,
+        digest,
+        RecordKind::Refusal,
+        StateName::Refused,
+        &reason,
+        Details::new(),
+        executor.clock.now(),
+    )?;
+    let done = executor
+        .store
+        .refuse(&claimed.action, &claim.lease(), &step)
+        .await?;
+    claim.settled();
+    if let Transition::Done(_) = done {
+        counter!(metric::REFUSALS_TOTAL, "code" => reason.code.as_str()).increment(1);
+        tracing::warn!(action = %id, %reason, "refused");
+    }
+    Ok(())
+}
+
+/// Digest of what is stored, also when nobody vouches for it.
+pub fn digest_of(statement: &Sealed) -> countersign_domain::Digest {
+    statement.digest::<Statement>()
+}

@@ -1,0 +1,120 @@
+//! How this executor is doing: for the page (heartbeat), for probes and for Prometheus.
+
+use std::sync::{Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
+use countersign_telemetry::Metrics;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Counter: statements made.
+pub const ADMISSIONS_TOTAL: &str = "countersign_admissions_total";
+
+/// What keeps approved work from running, by where it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Starting,
+    Database,
+    Cluster,
+    Rules,
+    Freeze,
+}
+
+/// The problems of now. Empty is well.
+#[derive(Debug, Default)]
+pub struct Status {
+    problems: Mutex<std::collections::BTreeMap<Part, String>>,
+}
+
+impl Status {
+    /// Sets or clears the problem of a part; logs it when it is new.
+    pub fn set(&self, part: Part, problem: Option<String>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match problem {
+            Some(sentence) => {
+                let before = problems.insert(part, sentence.clone());
+                if before.is_none() {
+                    tracing::warn!(?part, problem = sentence, "approved work cannot run");
+                }
+            }
+            None => {
+                if problems.remove(&part).is_some() && part != Part::Starting {
+                    tracing::info!(?part, "well again");
+                }
+            }
+        }
+    }
+
+    /// `ok`, or sentences that say why approved work cannot run now.
+    pub fn sentence(&self) -> String {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        match problems.is_empty() {
+            true => "ok".to_owned(),
+            false => problems.values().cloned().collect::<Vec<_>>().join("; "),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    status: Arc<Status>,
+    metrics: Metrics,
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` until stopped.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    status: Arc<Status>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let app = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route(
+            "/metrics",
+            get(async |State(shared): State<Shared>| {
+                (
+                    [(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)],
+                    shared.metrics.render(),
+                )
+            }),
+        )
+        .with_state(Shared { status, metrics });
+    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "health and metrics are not served any more");
+    }
+}
+
+async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
+    let sentence = shared.status.sentence();
+    let status = match sentence.as_str() {
+        "ok" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{sentence}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_problems_are_told_and_none_is_ok() {
+        let status = Status::default();
+        assert_eq!(status.sentence(), "ok");
+        status.set(Part::Rules, Some("the policy is not valid".to_owned()));
+        status.set(Part::Database, Some("the database is gone".to_owned()));
+        assert_eq!(
+            status.sentence(),
+            "the database is gone; the policy is not valid"
+        );
+        status.set(Part::Rules, None);
+        status.set(Part::Database, None);
+        assert_eq!(status.sentence(), "ok");
+    }
+}

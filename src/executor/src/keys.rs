@@ -1,0 +1,171 @@
+//! Key files: the executor's own, made at the first start, and the pinned identity of its cluster.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use countersign_domain::{Entropy, KeyRing, Signer};
+
+/// Reads the private key; nothing when there is none yet.
+pub fn read(path: &Path) -> anyhow::Result<Option<Signer>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read the key {}", path.display()));
+        }
+    };
+    let mode = fs::metadata(path)?.permissions().mode() & 0o077;
+    if mode != 0 {
+        bail!(
+            "the key {} can be read by others: chmod 600 it",
+            path.display()
+        );
+    }
+    Signer::from_text(&text)
+        .map(Some)
+        .with_context(|| format!("{}", path.display()))
+}
+
+/// Reads the private key or makes it, and writes its public half.
+pub fn read_or_make(path: &Path, public: &Path, entropy: &dyn Entropy) -> anyhow::Result<Signer> {
+    let signer = match read(path)? {
+        Some(signer) => signer,
+        None => {
+            let signer = Signer::generate(entropy);
+            make_folder(path)?;
+            let made = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path);
+            match made {
+                Ok(mut file) => {
+                    file.write_all(signer.to_secret_text().as_bytes())?;
+                    file.sync_all()?;
+                    tracing::info!(kid = signer.kid(), file = %path.display(), "made a signing key");
+                    signer
+                }
+                // Another replica was faster: its key is the key.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    read(path)?.context("the key file vanished while it was read")?
+                }
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot make the key {}", path.display()));
+                }
+            }
+        }
+    };
+    make_folder(public)?;
+    write_whole(public, &signer.public_text())?;
+    Ok(signer)
+}
+
+/// Waits up to a minute for the server's public key: both may start at the same time.
+pub async fn wait_for_attestation_keys(path: &Path) -> anyhow::Result<KeyRing> {
+    let mut waited = Duration::ZERO;
+    let step = Duration::from_millis(100);
+    loop {
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                return KeyRing::from_text(&text).with_context(|| format!("{}", path.display()));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        }
+        if waited == Duration::ZERO {
+            tracing::info!(
+                file = %path.display(),
+                "waiting up to 60 s for the server's public key: it writes it at its first start"
+            );
+        }
+        if waited >= Duration::from_secs(60) {
+            bail!(
+                "the server's public key {} did not appear within 60 s: copy it there, or correct \
+                 `keys.attestation_public_key_file`",
+                path.display()
+            );
+        }
+        tokio::time::sleep(step).await;
+        waited += step;
+    }
+}
+
+/// Where the identity of the cluster is pinned when the configuration does not say it.
+pub fn pin_path(key: &Path, cluster: &str) -> PathBuf {
+    let safe: String = cluster
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    key.with_extension(format!("{safe}.cluster"))
+}
+
+/// The pinned kube-system UID, if one was stored.
+pub fn pinned(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => bail!("{} is empty: remove it", path.display()),
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Pins what was first seen.
+pub fn pin(path: &Path, uid: &str) -> anyhow::Result<()> {
+    write_whole(path, &format!("{uid}\n"))
+}
+
+fn make_folder(path: &Path) -> anyhow::Result<()> {
+    match path.parent() {
+        Some(folder) => fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display())),
+        None => Ok(()),
+    }
+}
+
+/// Readers see the old text or the new, never half of it.
+fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    let part = path.with_extension(format!("part-{}", std::process::id()));
+    fs::write(&part, text)
+        .and_then(|()| fs::rename(&part, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_domain::OsEntropy;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, public) = (folder.path().join("k/a.key"), folder.path().join("p/a.pub"));
+        let first = read_or_make(&key, &public, &OsEntropy).unwrap();
+        let again = read_or_make(&key, &public, &OsEntropy).unwrap();
+        assert_eq!(first.kid(), again.kid());
+        assert_eq!(
+            fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::read_to_string(&public).unwrap(), first.public_text());
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(read(&key).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_cluster_is_pinned_beside_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = pin_path(&folder.path().join("executor.key"), "prod-eu");
+        assert!(path.ends_with("executor.prod_eu.cluster"));
+        assert_eq!(pinned(&path).unwrap(), None);
+        pin(&path, "uid").unwrap();
+        assert_eq!(pinned(&path).unwrap().as_deref(), Some("uid"));
+    }
+}

@@ -1,0 +1,213 @@
+//! Actions whose fate is not known: a predecessor crashed, or an answer got lost. Resolved by
+//! looking, never by sending.
+//!
+//! First the door is shut: where the register has no record, one is created that only says "never".
+//! Whoever still runs with an older claim can then not spend, so cannot send. Where a record was
+//! spent, the cluster is looked at until the verdict is certain.
+
+use std::collections::BTreeSet;
+
+use countersign_domain::{Action, Code, Digest, ExecutionRecord, RecordKind, StateName, Statement};
+use countersign_store::Orphan;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::cluster::Burn;
+use crate::execute::{self, Outcome, PODS_BEFORE, SEND_BEFORE};
+use crate::executor::{Executor, Failure};
+use crate::lease::Claim;
+use crate::replacement::{self, Look, Old, Search};
+use crate::{timing, verify};
+
+/// An execution that began: what its signed intent says.
+pub struct Case {
+    pub action: Action,
+    pub statement: Statement,
+    pub digest: Digest,
+    pub intent_at: Timestamp,
+    /// Nothing was sent at or after it.
+    pub send_before: Timestamp,
+    /// UIDs of the controller's pods before the write.
+    pub before: BTreeSet<String>,
+}
+
+/// Takes over what another executor began.
+pub async fn adopt(executor: &Executor, orphan: Orphan) -> Result<(), Failure> {
+    let id = orphan.action.id;
+    tracing::warn!(action = %id, "an earlier execution ended without an outcome; looking");
+    let claim = Claim::keep(executor, id, orphan.lease.clone());
+    match case_of(executor, &orphan) {
+        Ok(case) => resolve(executor, case, claim).await,
+        Err(outcome) => {
+            let digest = execute::digest_of(&orphan.statement);
+            let step = executor.step(
+                id,
+                digest,
+                RecordKind::Outcome,
+                outcome.state,
+                &outcome.reason,
+                outcome.details,
+                executor.clock.now(),
+            )?;
+            executor
+                .store
+                .finish(&orphan.action, &claim.lease(), &step)
+                .await?;
+            claim.settled();
+            Ok(())
+        }
+    }
+}
+
+/// Reads the signed statement and intent. Without them nothing can be judged.
+fn case_of(executor: &Executor, orphan: &Orphan) -> Result<Case, Outcome> {
+    let altered = |what: &str| {
+        Outcome::new(
+            StateName::Failed,
+            Code::StatementForged,
+            format!(
+                "The stored {what} is not one that this executor signed, so what was done cannot \
+                 be judged from it. Look at the cluster."
+            ),
+        )
+    };
+    let signed = verify::open(executor, &orphan.statement).map_err(|_| altered("statement"))?;
+    let intent = orphan.intent.as_ref().ok_or_else(|| altered("intent"))?;
+    let intent = intent
+        .open::<ExecutionRecord>(&executor.own_keys, executor.clock.now())
+        .map_err(|_| altered("intent"))?;
+    let intent = intent.body();
+    let send_before = intent
+        .details
+        .get(SEND_BEFORE)
+        .and_then(|at| at.parse().ok());
+    let fits = intent.record == RecordKind::Intent
+        && intent.action_id == orphan.action.id
+        && signed.body().action_id == orphan.action.id
+        && intent.statement == signed.digest()
+        && signed.body().cluster == executor.cluster;
+    let (true, Some(send_before)) = (fits, send_before) else {
+        return Err(altered("intent"));
+    };
+    let before = intent
+        .details
+        .get(PODS_BEFORE)
+        .map(String::as_str)
+        .unwrap_or_default();
+    Ok(Case {
+        action: orphan.action.clone(),
+        statement: signed.body().clone(),
+        digest: signed.digest(),
+        intent_at: intent.at,
+        send_before,
+        before: before.split_whitespace().map(str::to_owned).collect(),
+    })
+}
+
+/// Looks until the verdict is certain, the lease is lost, or the executor stops.
+pub async fn resolve(executor: &Executor, case: Case, claim: Claim) -> Result<(), Failure> {
+    let since = Instant::now();
+    let search = Search {
+        statement: &case.statement,
+        before: &case.before,
+    };
+    let mut door_shut = None;
+    loop {
+        match look(executor, &case, &search, &mut door_shut).await {
+            Ok(Some(outcome)) => return execute::finish(executor, &case, claim, outcome).await,
+            Ok(None) if case.action.state.name() == StateName::Executing => {
+                // Said openly, and looked at further: the row is offered again at once.
+                let outcome = Outcome::new(
+                    StateName::Indeterminate,
+                    Code::Interrupted,
+                    "The executor was interrupted after the point of no return. Whether the \
+                     eviction was carried out is being found out by looking; it is not sent again.",
+                );
+                return execute::finish(executor, &case, claim, outcome).await;
+            }
+            Ok(None) => {}
+            Err(why) => tracing::warn!(action = %case.action.id, why, "cannot look now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(replacement::pause(since.into_std())) => {}
+            () = executor.stop.cancelled() => return Ok(()),
+        }
+        if claim.lost() {
+            return Ok(());
+        }
+    }
+}
+
+/// One look. `Ok(None)`: not certain yet.
+async fn look(
+    executor: &Executor,
+    case: &Case,
+    search: &Search<'_>,
+    door: &mut Option<Burn>,
+) -> Result<Option<Outcome>, String> {
+    // Another cluster's register and pods say nothing about this action.
+    let uid = executor
+        .reader
+        .kube_system_uid()
+        .await
+        .map_err(|error| error.to_string())?;
+    if uid != executor.cluster.kube_system_uid {
+        return Err("the cluster behind this executor is another one now".to_owned());
+    }
+    if door.is_none() {
+        let register = &executor.capabilities.register;
+        let found = register
+            .burn(case.action.id, &case.digest, &*executor.entropy)
+            .await
+            .map_err(|error| error.to_string())?;
+        *door = Some(found);
+    }
+    if *door == Some(Burn::Shut) {
+        return Ok(Some(Outcome::new(
+            StateName::Failed,
+            Code::Interrupted,
+            "The executor was interrupted before anything was sent. This action will not run any \
+             more; propose it again.",
+        )));
+    }
+    let seen = search
+        .look(&executor.reader)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(judge(case, &seen, executor.clock.now()))
+}
+
+/// What a look means for an action whose one chance was spent.
+fn judge(case: &Case, look: &Look, now: Timestamp) -> Option<Outcome> {
+    let deadline = case.send_before + case.statement.success_deadline();
+    let settled = now >= timing::settled_at(case.send_before);
+    if let Some(pod) = look.replacement() {
+        if !replacement::in_time(pod, deadline, now) {
+            return Some(execute::not_ready(&format!(
+                "new pod {} became Ready only after the deadline {deadline}",
+                pod.name
+            )));
+        }
+        let at = pod.ready_changed_at().unwrap_or(now);
+        let seconds = at.duration_since(case.intent_at).as_secs_f64().max(0.0);
+        return Some(
+            execute::succeeded(&pod.name, &pod.uid, seconds)
+                .with("seen", "after an interruption, by looking"),
+        );
+    }
+    match look.old {
+        // Nobody can still be sending, and nothing has happened.
+        Old::Untouched if settled => Some(Outcome::new(
+            StateName::Failed,
+            Code::NotApplied,
+            "The executor was interrupted between the spent record and the eviction; the pod is \
+             still there, untouched. This action will not run any more; propose it again.",
+        )),
+        Old::Untouched => None,
+        Old::Gone | Old::Terminating if now > deadline => Some(execute::not_ready(&format!(
+            "until {deadline} {}",
+            look.obstacle()
+        ))),
+        Old::Gone | Old::Terminating => None,
+    }
+}
