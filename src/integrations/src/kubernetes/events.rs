@@ -65,7 +65,7 @@ pub fn fold_events(events: &[EventRecord]) -> Vec<FoldedEvent> {
             }
         }
     }
-    folded.sort_by(|a, b| b.last_seen.cmp(&a.last_seen));
+    folded.sort_by_key(|line| std::cmp::Reverse(line.last_seen));
     folded
 }
 

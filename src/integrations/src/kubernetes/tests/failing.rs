@@ -16,7 +16,9 @@ fn verdict(pod: &PodRecord) -> String {
 }
 
 fn status(status: Value) -> PodRecord {
-    pod(json!({ "status": status }))
+    pod(Value::Object(
+        [("status".to_owned(), status)].into_iter().collect(),
+    ))
 }
 
 #[test]
