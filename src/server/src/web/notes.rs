@@ -1,0 +1,286 @@
+//! What must be known before the tap: whether an approval can take effect, and what has changed
+//! since the executor looked.
+
+use countersign_domain::{Policy, StateName, Statement, one_line};
+use countersign_store::Heartbeat;
+use jiff::{SignedDuration, Timestamp};
+
+use super::live::Look;
+use super::present::words;
+use super::statement::Shown;
+
+/// An executor that was not heard of for this long may be gone.
+const SILENT: SignedDuration = SignedDuration::from_secs(10);
+
+/// One note above the fold.
+pub(super) struct Note {
+    /// `bad`: an approval would not lead anywhere. `warn`: think twice. `info`: just so you know.
+    pub class: &'static str,
+    pub text: String,
+}
+
+impl Note {
+    fn new(class: &'static str, text: impl Into<String>) -> Self {
+        Self {
+            class,
+            text: text.into(),
+        }
+    }
+}
+
+/// One line of what was observed.
+pub(super) struct FactRow {
+    pub label: String,
+    pub value: String,
+    /// What it was when the executor looked, if that differs.
+    pub before: Option<String>,
+    /// Known from the executor's look only, not from ours.
+    pub only_then: bool,
+}
+
+/// Everything about the executor and the policy, worst first.
+pub(super) fn readiness(
+    statement: &Statement,
+    state: StateName,
+    heartbeat: Option<&Heartbeat>,
+    policy: &Policy,
+    now: Timestamp,
+) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if !matches!(state, StateName::Pending | StateName::Approved) {
+        return notes;
+    }
+    match heartbeat {
+        None => notes.push(Note::new(
+            "bad",
+            format!(
+                "No executor has ever reported for cluster {}: an approval would wait and expire.",
+                statement.cluster.id
+            ),
+        )),
+        Some(beat) => {
+            let silent = now.duration_since(beat.at);
+            if silent > SILENT {
+                notes.push(Note::new(
+                    "bad",
+                    format!(
+                        "The executor was last heard of {} ago: an approval waits until it is \
+                         back, and ends at the deadline.",
+                        words(silent)
+                    ),
+                ));
+            } else if beat.status != "ok" {
+                notes.push(Note::new(
+                    "warn",
+                    format!("The executor says: {}", one_line(&beat.status, 300)),
+                ));
+            }
+            if !beat.policy_hash.is_empty() && beat.policy_hash != policy.hash().to_string() {
+                notes.push(Note::new(
+                    "warn",
+                    "The executor uses another policy than this server. The executor's counts.",
+                ));
+            }
+        }
+    }
+    if let Some(freeze) = &policy.freeze {
+        notes.push(Note::new(
+            "warn",
+            format!(
+                "Changes are frozen: {}. An approval waits.",
+                one_line(&freeze.reason, 300)
+            ),
+        ));
+    }
+    if statement.self_approval_allowed() {
+        notes.push(Note::new(
+            "info",
+            "The rule lets the person behind the AI approve: there is no second pair of eyes.",
+        ));
+    }
+    if heartbeat.is_some_and(|beat| beat.cluster_lock == "absent") {
+        notes.push(Note::new(
+            "info",
+            "Cluster lock: absent. Only the executor's own checks hold it to this change.",
+        ));
+    }
+    notes
+}
+
+/// What our own look says about the target: worth a note when it speaks against approving.
+pub(super) fn target_notes(shown: &Shown, state: StateName, look: &Look) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if !matches!(state, StateName::Pending | StateName::Approved) {
+        return notes;
+    }
+    let Some(signed) = shown.verified() else {
+        return notes;
+    };
+    let statement = signed.body();
+    match look {
+        Look::Gone => notes.push(Note::new(
+            "bad",
+            format!("Pod {} is gone. The executor would refuse to act.", statement.name),
+        )),
+        Look::Seen { uid, .. } if *uid != statement.uid => notes.push(Note::new(
+            "bad",
+            format!(
+                "Pod {} was replaced: the name now belongs to another pod (uid {uid}). The executor \
+                 would refuse to act.",
+                statement.name
+            ),
+        )),
+        Look::Seen { facts, .. } => {
+            let changed: Vec<String> = rows(&statement.facts, look)
+                .into_iter()
+                .filter_map(|row| {
+                    Some(format!("{} {} → {}", row.label, row.before?, row.value))
+                })
+                .collect();
+            if !changed.is_empty() {
+                notes.push(Note::new(
+                    "warn",
+                    format!("Changed since asked: {}", changed.join("; ")),
+                ));
+            }
+            if facts.get("deletion").is_some() {
+                notes.push(Note::new("bad", "The pod is already being deleted."));
+            }
+            if facts.get("budget").is_some_and(|budget| budget.contains("no room")) {
+                notes.push(Note::new(
+                    "warn",
+                    "A disruption budget has no room now: after an approval the executor holds and \
+                     tries again until the deadline.",
+                ));
+            }
+        }
+        Look::Unknown { .. } => {}
+    }
+    notes
+}
+
+/// The order in which people want to know. Anything else follows by name.
+const ORDER: [&str; 12] = [
+    "reason",
+    "phase",
+    "ready",
+    "restarts",
+    "since",
+    "last exit",
+    "siblings",
+    "owner",
+    "budget",
+    "dry run",
+    "warnings",
+    "node",
+];
+/// These move all the time without meaning anything new.
+const RESTLESS: [&str; 2] = ["since", "last exit"];
+
+/// The facts then and now, side by side.
+pub(super) fn rows(then: &std::collections::BTreeMap<String, String>, look: &Look) -> Vec<FactRow> {
+    let empty = std::collections::BTreeMap::new();
+    let now = match look {
+        Look::Seen { facts, .. } => facts,
+        Look::Gone | Look::Unknown { .. } => &empty,
+    };
+    let mut keys: Vec<&String> = then.keys().chain(now.keys()).collect();
+    keys.sort_by_key(|key| {
+        (
+            ORDER
+                .iter()
+                .position(|known| known == key)
+                .unwrap_or(ORDER.len()),
+            key.as_str(),
+        )
+    });
+    keys.dedup();
+    keys.into_iter()
+        .filter_map(|key| {
+            let row = |value: &str, before: Option<String>, only_then| FactRow {
+                label: one_line(key, 60),
+                value: tidy(value),
+                before,
+                only_then,
+            };
+            match (then.get(key), now.get(key)) {
+                (Some(then), Some(now)) => {
+                    let (before, after) = (tidy(then), tidy(now));
+                    let differs = before != after && !RESTLESS.contains(&key.as_str());
+                    Some(row(now, differs.then_some(before), false))
+                }
+                (Some(then), None) => Some(row(then, None, true)),
+                (None, Some(now)) => Some(row(now, None, false)),
+                (None, None) => None,
+            }
+        })
+        .collect()
+}
+
+/// Instants inside a fact become times of day; "(3 min ago)" was true when it was written only.
+pub(super) fn tidy(value: &str) -> String {
+    let shown = one_line(value, 400);
+    let mut text = shown.as_str();
+    if let Some((before, after)) = text.rsplit_once(" (")
+        && after.ends_with(" ago)")
+    {
+        text = before;
+    }
+    let words: Vec<String> = text
+        .split(' ')
+        .map(|word| {
+            let bare = word.trim_end_matches(',');
+            match bare.parse::<Timestamp>() {
+                Ok(at) if bare.len() >= 20 => {
+                    format!("{} UTC{}", at.strftime("%H:%M:%S"), &word[bare.len()..])
+                }
+                _ => word.to_owned(),
+            }
+        })
+        .collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn facts_say_what_changed_and_leave_restless_ones_alone() {
+        let then = BTreeMap::from([
+            ("restarts".to_owned(), "1".to_owned()),
+            (
+                "since".to_owned(),
+                "2026-11-22T02:16:01Z (3 min ago)".to_owned(),
+            ),
+            ("dry run".to_owned(), "accepted".to_owned()),
+        ]);
+        let look = Look::Seen {
+            at: "2026-11-22T02:19:00Z".parse().unwrap(),
+            uid: "u".into(),
+            facts: BTreeMap::from([
+                ("restarts".to_owned(), "3".to_owned()),
+                ("since".to_owned(), "2026-11-22T02:18:01Z".to_owned()),
+            ]),
+        };
+        let rows = rows(&then, &look);
+        let labels: Vec<&str> = rows.iter().map(|row| row.label.as_str()).collect();
+        assert_eq!(labels, ["restarts", "since", "dry run"]);
+        assert_eq!(rows[0].before.as_deref(), Some("1"));
+        assert_eq!(
+            (rows[1].value.as_str(), rows[1].before.is_none()),
+            ("02:18:01 UTC", true)
+        );
+        assert!(rows[2].only_then);
+    }
+
+    #[test]
+    fn instants_inside_facts_become_times_of_day() {
+        assert_eq!(
+            tidy("OOMKilled, code 137, 2026-11-22T02:16:01Z (40 s ago)"),
+            "OOMKilled, code 137, 02:16:01 UTC"
+        );
+    }
+}

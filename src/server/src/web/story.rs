@@ -1,0 +1,349 @@
+//! An action's life in sentences: the headline, the five steps, the timeline, and who decided.
+
+use countersign_domain::{
+    Action, AuditEvent, Author, Channel, Code, EventName, Registry, State, StateName, Verb,
+    one_line, visible,
+};
+use countersign_store::{ActionDetail, AuditRow, DecisionRow};
+use jiff::{SignedDuration, Timestamp};
+
+use super::present::{Left, Moment, and_list, name_of, words};
+use super::statement::Shown;
+
+/// Longest sentence that is repeated from elsewhere.
+const CAP: usize = 600;
+
+/// The first thing that is read.
+pub(super) struct Headline {
+    /// `wait`, `run`, `good`, `bad` or `odd`.
+    pub class: &'static str,
+    pub title: String,
+    pub sentence: String,
+    /// A deadline, and what ends then.
+    pub left: Option<(Left, &'static str)>,
+}
+
+pub(super) fn headline(
+    action: &Action,
+    detail: &ActionDetail,
+    shown: &Shown,
+    registry: &Registry,
+    now: Timestamp,
+) -> Headline {
+    let statement = shown.verified().map(|signed| signed.body());
+    let end = action.state.end();
+    let message = end
+        .map(|end| visible(&end.reason.message, CAP))
+        .unwrap_or_default();
+    let held = |otherwise: &str| match action.state.held() {
+        Some(held) => format!(
+            "On hold for {}: {}",
+            words(now.duration_since(held.since)),
+            visible(&held.reason.message, CAP)
+        ),
+        None => otherwise.to_owned(),
+    };
+    let line = |class, title: &str, sentence: String| Headline {
+        class,
+        title: title.to_owned(),
+        sentence,
+        left: None,
+    };
+    match &action.state {
+        State::Checking { .. } => line(
+            "wait",
+            "The executor is checking",
+            held(
+                "It looks at the target itself before anyone is asked. This takes about a second.",
+            ),
+        ),
+        State::Pending { .. } => Headline {
+            left: statement.map(|statement| {
+                (
+                    Left {
+                        until: statement.decide_by,
+                        now,
+                    },
+                    "left to decide",
+                )
+            }),
+            ..line(
+                "wait",
+                "Waiting for a decision",
+                held("Nothing happens until a person approves."),
+            )
+        },
+        State::Approved { .. } => {
+            let by = and_list(&names(&standing(&detail.decisions), registry));
+            let title = if by.is_empty() {
+                "Approved".into()
+            } else {
+                format!("Approved by {by}")
+            };
+            Headline {
+                class: if action.state.held().is_some() {
+                    "odd"
+                } else {
+                    "run"
+                },
+                title,
+                sentence: held("The executor checks everything once more, then acts."),
+                left: statement.map(|statement| {
+                    (
+                        Left {
+                            until: statement.execute_by,
+                            now,
+                        },
+                        "left to begin",
+                    )
+                }),
+            }
+        }
+        State::Executing { started_at, .. } => {
+            let within = statement.map(|statement| statement.success_deadline());
+            Headline {
+                left: within.map(|within| {
+                    (
+                        Left {
+                            until: *started_at + within,
+                            now,
+                        },
+                        "left to be verified",
+                    )
+                }),
+                ..line(
+                    "run",
+                    "Executing",
+                    "The pod is being evicted; then the replacement is watched.".to_owned(),
+                )
+            }
+        }
+        State::Succeeded {
+            started_at, end, ..
+        } => {
+            let took = words(end.at.duration_since(*started_at).max(SignedDuration::ZERO));
+            line("good", &format!("Verified after {took}"), message)
+        }
+        State::Failed { .. } => line("bad", "Failed", message),
+        State::Indeterminate { .. } => line("odd", "The outcome is not known", message),
+        State::Refused { .. } => line("bad", "Refused by the executor: nothing was done", message),
+        State::Rejected { .. } => match last(&detail.decisions, Verb::Reject) {
+            Some(row) => line(
+                "bad",
+                &format!("Rejected by {}", name_of(registry, &row.person)),
+                visible(&row.reason, CAP),
+            ),
+            None => line("bad", "Rejected", message),
+        },
+        State::Denied { .. } => line("bad", "Denied: nobody was asked", message),
+        State::Cancelled { .. } => line("odd", "Taken back by the proposer", message),
+        State::Expired { end, .. } => {
+            let title = match end.reason.code {
+                Code::NotExecuted => "Approved, but it could not begin in time",
+                Code::NotAdmitted => "The executor did not check it in time",
+                _ => "Nobody decided in time",
+            };
+            line("odd", title, message)
+        }
+    }
+}
+
+/// One of the five steps.
+pub(super) struct Step {
+    pub label: &'static str,
+    /// `done`, `now`, `bad`, `odd` or `todo`.
+    pub class: &'static str,
+}
+
+pub(super) fn steps(state: &State) -> Vec<Step> {
+    const LABELS: [&str; 5] = ["Asked", "Checked", "Approved", "Executed", "Verified"];
+    let (reached, class, label) = match state {
+        State::Checking { .. } => (1, "now", "Checking"),
+        State::Pending { .. } => (2, "now", "Waiting"),
+        State::Approved { held: None, .. } => (3, "now", "Starting"),
+        State::Approved { .. } => (3, "odd", "On hold"),
+        State::Executing { .. } => (4, "now", "Verifying"),
+        State::Succeeded { .. } => (4, "done", "Verified"),
+        State::Failed { .. } => (4, "bad", "Failed"),
+        State::Indeterminate { .. } => (4, "odd", "Not known"),
+        State::Refused { .. } => (3, "bad", "Refused"),
+        State::Rejected { .. } => (2, "bad", "Rejected"),
+        State::Denied { .. } => (1, "bad", "Denied"),
+        State::Cancelled { statement, .. } => {
+            (if statement.is_some() { 2 } else { 1 }, "odd", "Taken back")
+        }
+        State::Expired { end, .. } => match end.reason.code {
+            Code::NotExecuted => (3, "odd", "Expired"),
+            Code::NotAdmitted => (1, "odd", "Expired"),
+            _ => (2, "odd", "Expired"),
+        },
+    };
+    LABELS
+        .iter()
+        .enumerate()
+        .map(|(index, usual)| match index.cmp(&reached) {
+            std::cmp::Ordering::Less => Step {
+                label: usual,
+                class: "done",
+            },
+            std::cmp::Ordering::Equal => Step { label, class },
+            std::cmp::Ordering::Greater => Step {
+                label: usual,
+                class: "todo",
+            },
+        })
+        .collect()
+}
+
+/// Approvals that were not withdrawn, and by whom.
+pub(super) fn standing(decisions: &[DecisionRow]) -> Vec<&DecisionRow> {
+    decisions
+        .iter()
+        .filter(|row| row.verb == Verb::Approve)
+        .filter(|row| {
+            !decisions
+                .iter()
+                .any(|other| other.verb == Verb::Withdraw && other.person == row.person)
+        })
+        .collect()
+}
+
+fn names(rows: &[&DecisionRow], registry: &Registry) -> Vec<String> {
+    let mut names: Vec<String> = rows
+        .iter()
+        .map(|row| name_of(registry, &row.person))
+        .collect();
+    names.dedup();
+    names
+}
+
+fn last(decisions: &[DecisionRow], verb: Verb) -> Option<&DecisionRow> {
+    decisions
+        .iter()
+        .filter(|row| row.verb == verb)
+        .max_by_key(|row| row.decided_at)
+}
+
+/// What the loser of a race is told: who decided, how and when.
+pub(super) fn already(detail: &ActionDetail, registry: &Registry) -> String {
+    let row = match detail.action.state.name() {
+        StateName::Rejected => last(&detail.decisions, Verb::Reject),
+        StateName::Approved
+        | StateName::Executing
+        | StateName::Indeterminate
+        | StateName::Succeeded
+        | StateName::Failed
+        | StateName::Refused => standing(&detail.decisions)
+            .into_iter()
+            .max_by_key(|row| row.decided_at),
+        _ => detail.decisions.iter().max_by_key(|row| row.decided_at),
+    };
+    let state = detail.action.state.name();
+    match (row, state) {
+        (_, StateName::Cancelled) => "The proposer has taken it back.".to_owned(),
+        (_, StateName::Expired) => "Its time is over.".to_owned(),
+        (Some(row), _) => format!(
+            "{} {} it at {} UTC {}. It is {state} now.",
+            name_of(registry, &row.person),
+            past(row.verb),
+            row.decided_at.strftime("%H:%M:%S"),
+            place(row.channel),
+        ),
+        (None, _) => format!("It is {state} now."),
+    }
+}
+
+pub(super) const fn past(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Approve => "approved",
+        Verb::Reject => "rejected",
+        Verb::Withdraw => "withdrew the approval of",
+    }
+}
+
+pub(super) const fn place(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Web => "on this page",
+        Channel::Jira => "in Jira",
+    }
+}
+
+/// One line of the timeline.
+pub(super) struct Line {
+    pub at: Moment,
+    pub who: String,
+    pub what: &'static str,
+    pub note: String,
+    /// The executor signed this event itself.
+    pub signed: bool,
+}
+
+pub(super) fn timeline(rows: &[AuditRow], registry: &Registry, now: Timestamp) -> Vec<Line> {
+    rows.iter()
+        // Every poll of the AI is a tool call: they stand in the audit log.
+        .filter(|row| row.event.event != EventName::ToolCalled)
+        .map(|row| Line {
+            at: Moment {
+                at: row.event.at,
+                now,
+            },
+            who: actor(&row.event, registry),
+            what: what(row.event.event),
+            note: note(&row.event),
+            signed: row.sealed.is_some(),
+        })
+        .collect()
+}
+
+pub(super) fn actor(event: &AuditEvent, registry: &Registry) -> String {
+    match event.author {
+        Author::Executor => "executor".to_owned(),
+        Author::Server => name_of(registry, &event.actor),
+    }
+}
+
+/// What happened, as a predicate of the actor.
+pub(super) const fn what(event: EventName) -> &'static str {
+    match event {
+        EventName::ToolCalled => "called a tool",
+        EventName::Proposed => "asked for it",
+        EventName::Admitted => "checked the target and wrote the statement",
+        EventName::Denied => "denied it",
+        EventName::Viewed => "looked at it",
+        EventName::Decided => "answered",
+        EventName::DecisionRefused => "tried to decide and was refused",
+        EventName::Approved => "approved it",
+        EventName::Reopened => "withdrew an approval; it waits again",
+        EventName::Rejected => "rejected it",
+        EventName::Cancelled => "took it back",
+        EventName::Expired => "let it expire",
+        EventName::Held => "put it on hold",
+        EventName::Refused => "refused to run it",
+        EventName::Executing => "began to execute",
+        EventName::Succeeded => "verified the outcome",
+        EventName::Failed => "reported a failure",
+        EventName::Indeterminate => "could not tell the outcome",
+        EventName::TicketOpened => "opened the ticket",
+        EventName::TicketUpdated => "updated the ticket",
+        EventName::Notified => "notified people",
+        EventName::LoggedIn => "logged in",
+        EventName::LogInFailed => "failed to log in",
+        EventName::LoggedOut => "logged out",
+    }
+}
+
+fn note(event: &AuditEvent) -> String {
+    let verb = event
+        .details
+        .get("verb")
+        .filter(|_| event.event == EventName::Decided);
+    let text = ["message", "reason", "ticket", "key"]
+        .into_iter()
+        .find_map(|key| event.details.get(key).filter(|value| !value.is_empty()));
+    match (verb, text) {
+        (Some(verb), Some(text)) => one_line(&format!("{verb}: {text}"), CAP),
+        (Some(verb), None) => one_line(verb, CAP),
+        (None, Some(text)) => one_line(text, CAP),
+        (None, None) => String::new(),
+    }
+}

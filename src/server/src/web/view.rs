@@ -1,0 +1,496 @@
+//! One action as its page shows it: everything is a string by then, and only the template decides
+//! where it goes.
+
+use std::collections::BTreeMap;
+
+use countersign_domain::{
+    ActionKind, Channel, Count, Inverse, Predicate, Registry, Requirement, Risk, Seat, Signed,
+    StateName, Statement, Success, Verb, eligible, one_line, seats_missing, visible,
+};
+use countersign_store::{ActionDetail, Heartbeat, Ticket};
+use jiff::Timestamp;
+
+use super::Web;
+use super::live::Look;
+use super::notes::{self, FactRow, Note};
+use super::present::{Ago, Moment, and_list, name_of, words};
+use super::session::SignedIn;
+use super::statement::Shown;
+use super::story::{self, Headline, Line, Step};
+use crate::app::Rules;
+
+/// Longest text of an AI that is shown.
+const CLAIM_CAP: usize = 2000;
+
+pub(super) struct ActionView {
+    pub id: String,
+    pub state: StateName,
+    pub verb: &'static str,
+    pub name: String,
+    pub namespace: String,
+    pub cluster: String,
+    pub simulated: bool,
+    pub risk: Option<Risk>,
+    pub headline: Headline,
+    pub steps: Vec<Step>,
+    pub agent: String,
+    pub people: String,
+    pub asked: Moment,
+    pub ticket: Option<TicketLink>,
+    pub notes: Vec<Note>,
+    pub facts: Vec<FactRow>,
+    pub seen: SeenNow,
+    pub looked: Option<Moment>,
+    pub claim: String,
+    pub change: Option<Change>,
+    pub policy: Option<PolicyView>,
+    pub form: Option<Form>,
+    pub why_not: String,
+    pub outcome: Vec<(String, String)>,
+    pub timeline: Vec<Line>,
+    /// Whether anything can still happen: the page then follows.
+    pub follows: bool,
+}
+
+/// Our own look, for its label.
+pub(super) enum SeenNow {
+    Live(Ago, i64),
+    Gone,
+    Unknown(String),
+    /// The action is over: the present says nothing about it.
+    Over,
+}
+
+pub(super) struct TicketLink {
+    pub key: String,
+    pub url: String,
+}
+
+/// What exactly would be, or was, done.
+pub(super) struct Change {
+    pub sentence: String,
+    pub uid: String,
+    pub kube_system_uid: String,
+    pub params: Vec<(String, String)>,
+    pub checks: Vec<String>,
+    pub success: String,
+    pub inverse: String,
+    pub digest: String,
+    pub short: String,
+    pub raw: String,
+    pub kid: String,
+    pub signature: String,
+    pub decide_by: Moment,
+    pub execute_by: Moment,
+}
+
+pub(super) struct PolicyView {
+    pub rule: String,
+    pub hash: String,
+    pub needs: Vec<String>,
+    pub missing: usize,
+    pub given: Vec<Given>,
+    /// Names, the reader's own first.
+    pub who: Vec<(String, bool)>,
+    pub executor: String,
+}
+
+pub(super) struct Given {
+    pub name: String,
+    pub verb: &'static str,
+    pub place: &'static str,
+    pub at: Moment,
+    pub reason: String,
+}
+
+/// What this person may answer now.
+pub(super) struct Form {
+    pub csrf: String,
+    pub digest: String,
+    pub version: i64,
+    pub approve: Option<Approve>,
+    pub reject: bool,
+    pub withdraw: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Approve {
+    /// Low risk: one tap.
+    AtOnce,
+    /// A second step, on a page of its own.
+    Confirm,
+}
+
+/// Everything a view is made of; read once.
+pub(super) struct Material<'a> {
+    pub detail: &'a ActionDetail,
+    pub shown: &'a Shown,
+    pub heartbeats: &'a [Heartbeat],
+    pub look: &'a Look,
+    pub rules: &'a Rules,
+    pub who: &'a SignedIn,
+    pub now: Timestamp,
+}
+
+pub(super) const fn verb(kind: ActionKind) -> &'static str {
+    match kind {
+        ActionKind::RestartPod => "Restart pod",
+    }
+}
+
+impl ActionView {
+    pub(super) fn of(web: &Web, material: &Material<'_>) -> Self {
+        let Material {
+            detail,
+            shown,
+            heartbeats,
+            look,
+            rules,
+            who,
+            now,
+        } = *material;
+        let action = &detail.action;
+        let state = action.state.name();
+        let proposal = &action.proposal;
+        let registry = &rules.registry;
+        let signed = shown.verified();
+        let statement = signed.map(Signed::body);
+        // The statement's words go before the server's own.
+        let (cluster, namespace, name) = match statement {
+            Some(s) => (&s.cluster.id, &s.namespace, &s.name),
+            None => (
+                &proposal.target.cluster,
+                &proposal.target.namespace,
+                &proposal.target.name,
+            ),
+        };
+        let heartbeat = heartbeats
+            .iter()
+            .filter(|beat| beat.cluster == *cluster)
+            .max_by_key(|beat| beat.at);
+        let mut notes = Vec::new();
+        if let Shown::Broken(why) = shown {
+            notes.push(Note {
+                class: "bad",
+                text: format!(
+                    "The stored statement is not one that the executor signed: {why}. Somebody may \
+                     have altered the database. Nothing can be decided here."
+                ),
+            });
+        }
+        notes.extend(notes::target_notes(shown, state, look));
+        if let Some(statement) = statement {
+            notes.extend(notes::readiness(
+                statement,
+                state,
+                heartbeat,
+                &rules.policy,
+                now,
+            ));
+        }
+        let over = state.is_terminal();
+        let over_look = Look::Unknown { why: String::new() };
+        let empty = BTreeMap::new();
+        let then = statement.map_or(&empty, |statement| &statement.facts);
+        let (form, why_not) = form(detail, signed, registry, who, now);
+        Self {
+            id: action.id.to_string(),
+            state,
+            verb: verb(statement.map_or(proposal.kind, |statement| statement.kind)),
+            name: one_line(name, 253),
+            namespace: one_line(namespace, 63),
+            cluster: one_line(cluster, 63),
+            simulated: web
+                .app
+                .clusters
+                .get(cluster)
+                .is_some_and(|cluster| cluster.simulated),
+            risk: statement.map(|statement| statement.risk),
+            headline: story::headline(action, detail, shown, registry, now),
+            steps: story::steps(&action.state),
+            agent: one_line(&proposal.agent, 64),
+            people: people(statement, &proposal.agent, registry),
+            asked: Moment {
+                at: action.created_at,
+                now,
+            },
+            ticket: detail.ticket.as_ref().and_then(link),
+            notes,
+            facts: notes::rows(then, if over { &over_look } else { look }),
+            seen: seen(look, over, now),
+            looked: statement.map(|statement| Moment {
+                at: statement.admitted_at,
+                now,
+            }),
+            claim: visible(&proposal.reason, CLAIM_CAP),
+            change: signed.map(|signed| change(signed, now)),
+            policy: statement
+                .map(|statement| policy(statement, detail, registry, who, heartbeat, now)),
+            form,
+            why_not,
+            outcome: outcome(detail),
+            timeline: story::timeline(&detail.timeline, registry, now),
+            follows: !over,
+        }
+    }
+}
+
+fn people(statement: Option<&Statement>, agent: &str, registry: &Registry) -> String {
+    let ids: Vec<String> = match statement {
+        Some(statement) => statement.on_behalf_of.clone(),
+        None => registry
+            .agent(agent)
+            .map(|agent| agent.people.clone())
+            .unwrap_or_default(),
+    };
+    and_list(
+        &ids.iter()
+            .map(|id| name_of(registry, id))
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// A ticket's address comes from outside: only a web address becomes a link.
+fn link(ticket: &Ticket) -> Option<TicketLink> {
+    let url: url::Url = ticket.url.parse().ok()?;
+    matches!(url.scheme(), "http" | "https").then(|| TicketLink {
+        key: one_line(&ticket.key, 40),
+        url: url.to_string(),
+    })
+}
+
+fn seen(look: &Look, over: bool, now: Timestamp) -> SeenNow {
+    match look {
+        _ if over => SeenNow::Over,
+        Look::Seen { at, .. } => SeenNow::Live(Ago { at: *at, now }, at.as_millisecond()),
+        Look::Gone => SeenNow::Gone,
+        Look::Unknown { why } => SeenNow::Unknown(why.clone()),
+    }
+}
+
+fn change(signed: &Signed<Statement>, now: Timestamp) -> Change {
+    let statement = signed.body();
+    let digest = signed.digest();
+    Change {
+        sentence: one_line(&statement.change(), 1000),
+        uid: statement.uid.clone(),
+        kube_system_uid: statement.cluster.kube_system_uid.clone(),
+        params: shown_pairs(&statement.params),
+        checks: statement.predicates.iter().map(check).collect(),
+        success: success(statement),
+        inverse: match &statement.inverse {
+            Inverse::None { because } => format!("None: {}", one_line(because, 300)),
+        },
+        short: digest.short(),
+        digest: digest.to_string(),
+        raw: visible(&signed.sealed().json, 20_000),
+        kid: signed.sealed().kid.clone(),
+        signature: signed.sealed().signature.clone(),
+        decide_by: Moment {
+            at: statement.decide_by,
+            now,
+        },
+        execute_by: Moment {
+            at: statement.execute_by,
+            now,
+        },
+    }
+}
+
+fn shown_pairs(map: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    map.iter()
+        .map(|(key, value)| (one_line(key, 60), one_line(value, 300)))
+        .collect()
+}
+
+fn check(predicate: &Predicate) -> String {
+    match predicate {
+        Predicate::Uid { .. } => "It is still this very pod, by its uid.".to_owned(),
+        Predicate::Owner { owner } => {
+            format!(
+                "It still belongs to {} {}.",
+                owner.kind,
+                one_line(&owner.name, 253)
+            )
+        }
+        Predicate::Unhealthy {
+            window_seconds: Count(seconds),
+        } => {
+            format!(
+                "It is still unhealthy: not Ready, or failed in the last {} min.",
+                seconds / 60
+            )
+        }
+    }
+}
+
+pub(super) fn success(statement: &Statement) -> String {
+    match statement.success {
+        Success::ReplacementReady { .. } => format!(
+            "A new pod of the same controller is Ready within {}.",
+            words(statement.success_deadline())
+        ),
+    }
+}
+
+fn policy(
+    statement: &Statement,
+    detail: &ActionDetail,
+    registry: &Registry,
+    who: &SignedIn,
+    heartbeat: Option<&Heartbeat>,
+    now: Timestamp,
+) -> PolicyView {
+    let may = |person: &str| {
+        [Channel::Web, Channel::Jira]
+            .into_iter()
+            .any(|channel| eligible(statement, person, channel, registry, now).is_ok())
+    };
+    let mut list: Vec<(String, bool)> = registry
+        .people()
+        .filter(|person| may(&person.id))
+        .map(|person| (one_line(&person.name, 64), person.id == who.person))
+        .collect();
+    list.sort_by_key(|(_, you)| !you);
+    PolicyView {
+        rule: one_line(&statement.rule, 63),
+        hash: statement.policy_hash.short(),
+        needs: statement.require.iter().map(need).collect(),
+        missing: seats_missing(&statement.require, &seats(statement, detail, registry, now)),
+        given: detail
+            .decisions
+            .iter()
+            .map(|row| Given {
+                name: name_of(registry, &row.person),
+                verb: story::past(row.verb),
+                place: story::place(row.channel),
+                at: Moment {
+                    at: row.decided_at,
+                    now,
+                },
+                reason: visible(&row.reason, 500),
+            })
+            .collect(),
+        who: list,
+        executor: heartbeat.map_or_else(
+            || "never seen".to_owned(),
+            |beat| {
+                format!(
+                    "{}, seen {} ago",
+                    one_line(&beat.executor, 64),
+                    words(now.duration_since(beat.at))
+                )
+            },
+        ),
+    }
+}
+
+/// The approvals that count today, as seats.
+pub(super) fn seats(
+    statement: &Statement,
+    detail: &ActionDetail,
+    registry: &Registry,
+    now: Timestamp,
+) -> Vec<Seat> {
+    story::standing(&detail.decisions)
+        .into_iter()
+        .filter_map(|row| eligible(statement, &row.person, row.channel, registry, now).ok())
+        .collect()
+}
+
+/// `1 of sre, on this page or in Jira`.
+pub(super) fn need(entry: &Requirement) -> String {
+    let places: Vec<&str> = entry
+        .channels
+        .iter()
+        .map(|channel| story::place(*channel))
+        .collect();
+    format!(
+        "{} of {}, {}",
+        entry.count,
+        one_line(&entry.group, 64),
+        places.join(" or ")
+    )
+}
+
+/// What this person may answer, or why they may not approve.
+fn form(
+    detail: &ActionDetail,
+    signed: Option<&Signed<Statement>>,
+    registry: &Registry,
+    who: &SignedIn,
+    now: Timestamp,
+) -> (Option<Form>, String) {
+    let Some(signed) = signed else {
+        return (None, String::new());
+    };
+    let statement = signed.body();
+    let state = detail.action.state.name();
+    let said = |verb| {
+        detail
+            .decisions
+            .iter()
+            .any(|row| row.person == who.person && row.verb == verb)
+    };
+    let stands = said(Verb::Approve) && !said(Verb::Withdraw);
+    let in_time = now < statement.decide_by;
+    let mut why_not = String::new();
+    let approve = match eligible(statement, &who.person, Channel::Web, registry, now) {
+        _ if state != StateName::Pending => None,
+        _ if !in_time => {
+            why_not = "The time to decide is over.".to_owned();
+            None
+        }
+        _ if stands => {
+            why_not = "You have approved it. It waits for others.".to_owned();
+            None
+        }
+        _ if said(Verb::Withdraw) => {
+            why_not = "You withdrew your approval, which is final.".to_owned();
+            None
+        }
+        Err(reason) => {
+            why_not = format!(
+                "You cannot approve this: {}.",
+                one_line(&reason.message, 400)
+            );
+            None
+        }
+        Ok(_) if statement.risk == Risk::Low => Some(Approve::AtOnce),
+        Ok(_) => Some(Approve::Confirm),
+    };
+    let open = matches!(state, StateName::Pending | StateName::Approved);
+    // Anyone in the registry may say no, also those who may not say yes: the executor counts it.
+    let reject = open && registry.valid_person(&who.person, now).is_some();
+    let withdraw = open && stands;
+    let form = (approve.is_some() || reject || withdraw).then(|| Form {
+        csrf: who.csrf.text().to_owned(),
+        digest: signed.digest().to_string(),
+        version: detail.action.version,
+        approve,
+        reject,
+        withdraw,
+    });
+    (form, why_not)
+}
+
+/// What the executor's last record says it saw.
+fn outcome(detail: &ActionDetail) -> Vec<(String, String)> {
+    if !matches!(
+        detail.action.state.name(),
+        StateName::Succeeded | StateName::Failed | StateName::Refused | StateName::Indeterminate
+    ) {
+        return Vec::new();
+    }
+    detail
+        .records
+        .last()
+        .map(|(record, _)| {
+            record
+                .details
+                .iter()
+                .map(|(key, value)| (one_line(key, 60).replace('_', " "), notes::tidy(value)))
+                .collect()
+        })
+        .unwrap_or_default()
+}
