@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use futures::io::Lines;
 use futures::{AsyncBufRead, AsyncBufReadExt, StreamExt};
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
@@ -73,6 +73,8 @@ pub struct Api {
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
+    /// Empty for a refused watch.
+    pub headers: HeaderMap,
     /// The JSON body; a string when the body was not JSON (`/readyz` says `ok`).
     pub body: Value,
 }
@@ -93,7 +95,15 @@ impl std::fmt::Display for Reply {
         let reason = self.body["reason"].as_str().unwrap_or("no reason");
         match self.body["message"].as_str() {
             Some(message) => write!(f, "{} {reason}: {message}", self.status),
-            None => write!(f, "{} {}", self.status, self.body),
+            None => {
+                let body = self.body.to_string();
+                write!(
+                    f,
+                    "{} {}",
+                    self.status,
+                    &body[..body.floor_char_boundary(300)]
+                )
+            }
         }
     }
 }
@@ -177,25 +187,35 @@ impl Api {
         content_type: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Reply> {
-        let context = format!("{method} {path}");
         let mut request = Request::builder().method(method).uri(path);
         if let Some(content_type) = content_type {
             request = request.header(http::header::CONTENT_TYPE, content_type);
         }
-        let body = body.map(Value::to_string).unwrap_or_default().into_bytes();
-        let request = request.body(kube::client::Body::from(body))?;
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.send(request.body(body.into_bytes())?).await
+    }
+
+    /// A request with headers of the caller's own.
+    pub async fn send(&self, request: Request<Vec<u8>>) -> Result<Reply> {
+        let context = format!("{} {}", request.method(), request.uri());
+        let request = request.map(kube::client::Body::from);
         let exchange = async {
             let response = self.client.send(request).await?;
             let status = response.status().as_u16();
-            Ok::<_, kube::Error>((status, response.into_body().collect_bytes().await?))
+            let headers = response.headers().clone();
+            Ok::<_, kube::Error>((status, headers, response.into_body().collect_bytes().await?))
         };
-        let (status, bytes) = tokio::time::timeout(CALL_TIMEOUT, exchange)
+        let (status, headers, bytes) = tokio::time::timeout(CALL_TIMEOUT, exchange)
             .await
             .with_context(|| format!("{context}: no answer in {CALL_TIMEOUT:?}"))?
             .with_context(|| context)?;
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Ok(Reply { status, body })
+        Ok(Reply {
+            status,
+            headers,
+            body,
+        })
     }
 
     /// Opens a watch: `path` is a collection with `watch=true` and a `resourceVersion`.
@@ -215,6 +235,7 @@ impl Api {
             }
             Err(kube::Error::Api(status)) => Ok(Err(Reply {
                 status: status.code,
+                headers: HeaderMap::new(),
                 body: json!({
                     "kind": "Status", "code": status.code,
                     "reason": status.reason, "message": status.message,

@@ -6,10 +6,11 @@
 //!
 //! The target must have, before [`run`]:
 //! - a namespace opted in for the executor and one that is not,
-//! - a server account that may read (get, list, watch) pods, their logs, events, PodDisruptionBudgets
-//!   and Deployments everywhere, and nothing else,
-//! - an executor account that may get and list pods and create pods/eviction in the
-//!   opted-in namespace, and create, get and list Leases in its own, and nothing else.
+//! - a server account that may read (get, list, watch) namespaces, pods, their logs,
+//!   events, PodDisruptionBudgets, Deployments and ReplicaSets everywhere, and nothing else,
+//! - an executor account that may get and list pods, get Deployments and ReplicaSets,
+//!   list PodDisruptionBudgets and create pods/eviction in the opted-in namespace, create,
+//!   get and list Leases in its own, get the namespace kube-system, and nothing else.
 //!
 //! Deployments and PodDisruptionBudgets are made by the checks, through [`Prepare`]. The
 //! pods' fate ([`Fate`]) stands in annotations of the pod template, in the words of
@@ -119,9 +120,11 @@ pub async fn run(target: &ContractTarget) -> Result<Report> {
         )+ };
     }
     check![
+        reads::tells_identity_version_and_time,
         reads::lists_pods_by_label,
         reads::pages_with_limit_and_continue,
         reads::gets_one_pod,
+        reads::owners_lead_to_the_deployment,
         reads::missing_pod_is_a_404_status,
         reads::events_are_found_by_uid,
         reads::crashing_pod_says_so,
@@ -130,11 +133,15 @@ pub async fn run(target: &ContractTarget) -> Result<Report> {
         reads::watch_from_an_ancient_version_is_gone,
         evictions::dry_run_changes_nothing,
         evictions::eviction_brings_a_replacement,
+        evictions::audit_id_and_annotations_are_taken,
         evictions::wrong_uid_conflicts,
         evictions::stale_resource_version_conflicts,
         evictions::missing_pod_is_not_found,
         evictions::budget_without_room_refuses,
         evictions::budget_with_room_allows_one,
+        evictions::budget_met_by_others_lets_an_unready_pod_go,
+        evictions::conflict_spends_the_budget,
+        evictions::two_budgets_are_an_error,
         evictions::default_budget_refuses_when_all_pods_are_unready,
         evictions::always_allow_budget_lets_unready_pods_go,
         access::lease_is_created_once,
@@ -276,10 +283,20 @@ impl Session {
 
     /// A PodDisruptionBudget over the pods of `app`, once its status knows them.
     async fn budget(&self, app: &str, min_available: usize, policy: Option<&str>) -> Result<()> {
+        self.named_budget(app, app, min_available, policy).await
+    }
+
+    async fn named_budget(
+        &self,
+        name: &str,
+        app: &str,
+        min_available: usize,
+        policy: Option<&str>,
+    ) -> Result<()> {
         let mut budget = json!({
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
-            "metadata": {"name": app, "namespace": self.target.namespace},
+            "metadata": {"name": name, "namespace": self.target.namespace},
             "spec": {
                 "minAvailable": min_available,
                 "selector": {"matchLabels": {"app": app}},
@@ -292,7 +309,7 @@ impl Session {
         let pods = self.pods(app).await?;
         let healthy = pods.iter().filter(|pod| is_ready(pod)).count();
         let namespace = &self.target.namespace;
-        let path = format!("/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/{app}");
+        let path = format!("/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/{name}");
         eventually(SETTLE, "the budget's status is up to date", async || {
             let budget = self.server.get(&path).await?.success()?;
             let status = &budget["status"];

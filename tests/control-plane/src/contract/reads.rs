@@ -7,6 +7,64 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{Fate, SETTLE, Session, controller, is_ready, name, refused};
 use crate::eventually;
 
+/// What a client learns before it does anything: which cluster, which version, what time.
+pub(super) async fn tells_identity_version_and_time(session: &Session) -> Result<()> {
+    let mut uids = BTreeSet::new();
+    for account in [&session.server, &session.executor] {
+        let namespace = account
+            .get("/api/v1/namespaces/kube-system")
+            .await?
+            .success()?;
+        uids.insert(
+            namespace["metadata"]["uid"]
+                .as_str()
+                .context("no uid")?
+                .to_owned(),
+        );
+        let ready = account.get("/readyz").await?;
+        ensure!(ready.status == 200, "readyz: {ready}");
+        let version = account.get("/version").await?;
+        let date = version
+            .headers
+            .get(http::header::DATE)
+            .and_then(|date| date.to_str().ok());
+        let date = date.context("an answer without Date")?;
+        jiff::fmt::rfc2822::parse(date).with_context(|| format!("Date: {date}"))?;
+        let version = version.success()?;
+        for field in ["gitVersion", "major", "minor"] {
+            ensure!(version[field].is_string(), "no {field}: {version}");
+        }
+    }
+    ensure!(uids.len() == 1, "two accounts see two clusters: {uids:?}");
+    Ok(())
+}
+
+pub(super) async fn owners_lead_to_the_deployment(session: &Session) -> Result<()> {
+    let app = session.deployment("owners", 1, Fate::Ready).await?;
+    let namespace = &session.target.namespace;
+    let mut object = session.first_pod(&app).await?;
+    for (kind, plural) in [("ReplicaSet", "replicasets"), ("Deployment", "deployments")] {
+        let owner = object["metadata"]["ownerReferences"][0].clone();
+        ensure!(
+            owner["kind"] == kind && owner["controller"] == true,
+            "not a {kind}: {owner}"
+        );
+        ensure!(owner["apiVersion"] == "apps/v1", "apiVersion: {owner}");
+        let name = owner["name"].as_str().context("an owner without name")?;
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/{plural}/{name}");
+        object = session.executor.get(&path).await?.success()?;
+        ensure!(
+            object["metadata"]["uid"] == owner["uid"],
+            "another {kind}: {object}"
+        );
+    }
+    ensure!(
+        name(&object) == app,
+        "not the Deployment that was made: {object}"
+    );
+    Ok(())
+}
+
 pub(super) async fn lists_pods_by_label(session: &Session) -> Result<()> {
     let app = session.deployment("label", 2, Fate::Ready).await?;
     let path = format!("{}?labelSelector=app%3D{app}", session.pods_path());
