@@ -12,7 +12,11 @@ use stage::{Ask, PASSWORD, Stage, now};
 async fn main() {
     let listen = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8799".to_owned());
     let stage = Stage::start_at(&listen, "").await;
-    let ask = |pod: &str, risk| Ask { pod: pod.into(), risk, ..Ask::default() };
+    let ask = |pod: &str, risk| Ask {
+        pod: pod.into(),
+        risk,
+        ..Ask::default()
+    };
 
     let high = stage
         .ask(&Ask {
@@ -25,13 +29,30 @@ async fn main() {
             ..ask("checkout-7d9f8b6c5-x2k4q", Risk::High)
         })
         .await;
-    stage.ticket(high.id, "OPS-4412", "https://example.atlassian.net/browse/OPS-4412").await;
+    stage
+        .ticket(
+            high.id,
+            "OPS-4412",
+            "https://example.atlassian.net/browse/OPS-4412",
+        )
+        .await;
     let low = stage.ask(&ask("cart-66c9f-low", Risk::Low)).await;
-    let two = stage.ask(&Ask { count: 2, ..ask("search-5c7d-two", Risk::Medium) }).await;
+    let two = stage
+        .ask(&Ask {
+            count: 2,
+            ..ask("search-5c7d-two", Risk::Medium)
+        })
+        .await;
     let gone = stage.ask(&ask("gone-1a2b", Risk::Medium)).await;
     let slow = stage.ask(&ask("slow-1a2b", Risk::Medium)).await;
 
-    let mut made = vec![("high", high), ("low", low), ("two", two), ("gone", gone), ("slow", slow)];
+    let mut made = vec![
+        ("high", high),
+        ("low", low),
+        ("two", two),
+        ("gone", gone),
+        ("slow", slow),
+    ];
     for (word, pod) in [
         ("approved", "basket-approved"),
         ("held", "basket-held"),
@@ -42,7 +63,11 @@ async fn main() {
         ("rejected", "basket-rejected"),
     ] {
         let action = stage.ask(&ask(pod, Risk::Medium)).await;
-        let verb = if word == "rejected" { "reject" } else { "approve" };
+        let verb = if word == "rejected" {
+            "reject"
+        } else {
+            "approve"
+        };
         answer(&stage, &action, verb).await;
         match word {
             "held" => {
@@ -93,7 +118,10 @@ async fn main() {
         }
         made.push((word, action));
     }
-    println!("{}  log in as maria, li, omar or sam with `{PASSWORD}`", stage.url);
+    println!(
+        "{}  log in as maria, li, omar or sam with `{PASSWORD}`",
+        stage.url
+    );
     for (word, action) in &made {
         println!("{word} {}/actions/{}", stage.url, action.id);
     }
@@ -113,8 +141,16 @@ async fn answer(stage: &Stage, action: &countersign_domain::Action, verb: &str) 
     use countersign_store::{NewDecision, NextState};
     let at = now();
     let verb: Verb = verb.parse().expect("a verb");
-    let words = if verb == Verb::Reject { "Fix the cause first, a restart will not help" } else { "agreed in the incident call" };
-    let digest = action.state.statement().expect("admitted").digest::<Statement>();
+    let words = if verb == Verb::Reject {
+        "Fix the cause first, a restart will not help"
+    } else {
+        "agreed in the incident call"
+    };
+    let digest = action
+        .state
+        .statement()
+        .expect("admitted")
+        .digest::<Statement>();
     let decision = Decision {
         v: "1".into(),
         statement: digest,
@@ -125,7 +161,10 @@ async fn answer(stage: &Stage, action: &countersign_domain::Action, verb: &str) 
         decided_at: at,
         valid_until: at,
     };
-    let sealed = Signed::sign(decision, &stage.app.attestor).expect("signs").sealed().clone();
+    let sealed = Signed::sign(decision, &stage.app.attestor)
+        .expect("signs")
+        .sealed()
+        .clone();
     let (next, name) = match verb {
         Verb::Reject => {
             let reason = Reason::new(Code::ByApprover, format!("Omar rejected it: {words}"));
@@ -147,5 +186,8 @@ async fn answer(stage: &Stage, action: &countersign_domain::Action, verb: &str) 
         next: Some(next),
         at,
     };
-    assert!(matches!(stage.store.decide(new, event).await, Ok(Transition::Done(_))));
+    assert!(matches!(
+        stage.store.decide(new, event).await,
+        Ok(Transition::Done(_))
+    ));
 }

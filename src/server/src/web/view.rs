@@ -279,7 +279,9 @@ fn change(signed: &Signed<Statement>, now: Timestamp) -> Change {
         checks: statement.predicates.iter().map(check).collect(),
         success: success(statement),
         inverse: match &statement.inverse {
-            Inverse::None { because } => format!("None: {}", one_line(because, 300)),
+            Inverse::None { because } => {
+                format!("none, because {}.", one_line(because, 300).trim_end_matches('.'))
+            }
         },
         short: digest.short(),
         digest: digest.to_string(),
