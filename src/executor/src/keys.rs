@@ -18,7 +18,8 @@ pub fn read(path: &Path) -> anyhow::Result<Option<Signer>> {
             return Err(error).with_context(|| format!("cannot read the key {}", path.display()));
         }
     };
-    let mode = fs::metadata(path)?.permissions().mode() & 0o077;
+    let mode = fs::metadata(path)?.permissions().mode() & 0o007;
+    // A volume's group may read it: Kubernetes gives files of a volume to the pod's own group.
     if mode != 0 {
         bail!(
             "the key {} can be read by others: chmod 600 it",

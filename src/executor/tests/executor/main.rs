@@ -1,0 +1,7 @@
+//! The executor's own process against the playground's cluster and a real database file. The test
+//! plays the server: it proposes through the server's port and signs with the server's key.
+
+mod crashes;
+mod leaving;
+mod story;
+mod world;
