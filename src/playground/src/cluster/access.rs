@@ -65,9 +65,9 @@ fn server_may(request: &Attributes) -> bool {
     let resource = (&*request.group, &*request.resource, &*request.subresource);
     match resource {
         ("", "pods", "log") => request.verb == "get",
-        ("", "pods" | "events" | "namespaces" | "nodes", "")
+        ("", "pods" | "events" | "namespaces" | "nodes" | "replicationcontrollers", "")
         | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets", "")
-        | ("batch", "jobs", "")
+        | ("batch", "jobs" | "cronjobs", "")
         | ("policy", "poddisruptionbudgets", "")
         | ("autoscaling", "horizontalpodautoscalers", "") => {
             matches!(request.verb, "get" | "list" | "watch")
@@ -83,10 +83,13 @@ fn executor_may(request: &Attributes) -> bool {
     let resource = (&*request.group, &*request.resource, &*request.subresource);
     match (resource, request.verb) {
         (("", "namespaces", ""), "get") => request.name == "kube-system",
-        (("", "pods", ""), "get" | "list") => opted_in,
-        (("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets", ""), "get")
-        | (("batch", "jobs", ""), "get") => opted_in,
-        (("policy", "poddisruptionbudgets", ""), "list") => opted_in,
+        (
+            ("", "pods" | "replicationcontrollers", "")
+            | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets", "")
+            | ("batch", "jobs" | "cronjobs", "")
+            | ("policy", "poddisruptionbudgets", ""),
+            "get" | "list",
+        ) => opted_in,
         (("", "pods", "eviction"), "create") => opted_in,
         (("coordination.k8s.io", "leases", ""), "create" | "get" | "list") => {
             request.namespace == EXECUTOR_NAMESPACE

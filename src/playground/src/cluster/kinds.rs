@@ -27,17 +27,25 @@ const fn kind(
     }
 }
 
-static KINDS: [Kind; 13] = [
+static KINDS: [Kind; 15] = [
     kind("", "v1", "Namespace", "namespaces", false),
     kind("", "v1", "Node", "nodes", false),
     kind("", "v1", "Pod", "pods", true),
     kind("", "v1", "Event", "events", true),
     kind("", "v1", "Secret", "secrets", true),
+    kind(
+        "",
+        "v1",
+        "ReplicationController",
+        "replicationcontrollers",
+        true,
+    ),
     kind("apps", "v1", "Deployment", "deployments", true),
     kind("apps", "v1", "ReplicaSet", "replicasets", true),
     kind("apps", "v1", "StatefulSet", "statefulsets", true),
     kind("apps", "v1", "DaemonSet", "daemonsets", true),
     kind("batch", "v1", "Job", "jobs", true),
+    kind("batch", "v1", "CronJob", "cronjobs", true),
     kind(
         "policy",
         "v1",
