@@ -272,14 +272,15 @@ mod tests {
                 .as_ref()
                 .is_some_and(|password| password.len() == 18)
         );
+        let api_key = Folder::api_key(&folder.join("client/api-key")).unwrap();
         let loaded = crate::config::Loaded::from_file(&folder.join("server/server.toml")).unwrap();
         let rules = super::super::check::whole(&loaded).unwrap();
         assert!(rules.registry.agent(AGENT).is_some() && rules.policy.rules[0].allow_requester);
-        assert_eq!(loaded.config.api_keys[0].sha256, hash_of(&first.api_key));
+        assert_eq!(loaded.config.api_keys[0].sha256, hash_of(&api_key));
         let executor = std::fs::read_to_string(folder.join("executor/executor.toml")).unwrap();
         toml::from_str::<toml::Table>(&executor).unwrap();
         for secret in [
-            first.api_key.as_str(),
+            api_key.as_str(),
             "password_hash",
             loaded.config.api_keys[0].sha256.as_str(),
         ] {
@@ -296,7 +297,11 @@ mod tests {
             simulated: false,
         };
         let second = folder.prepare(&setup, false).unwrap();
-        
+        assert_eq!(
+            Folder::api_key(&folder.join("client/api-key")).unwrap(),
+            api_key
+        );
+
         assert!(second.password.is_none());
         let kept = std::fs::read_to_string(folder.join("executor/policy.toml")).unwrap();
         assert_eq!(kept, "# mine");
