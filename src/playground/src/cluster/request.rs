@@ -118,13 +118,13 @@ fn is_true(value: Option<&String>) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(method: Method, path: &str, query: &str) -> Attributes {
-        Asked::parse(&method, path, Some(query)).attributes
+    fn parse(method: &Method, path: &str, query: &str) -> Attributes {
+        Asked::parse(method, path, Some(query)).attributes
     }
 
     #[test]
     fn reads_the_shapes_of_paths() {
-        let pod = parse(Method::POST, "/api/v1/namespaces/shop/pods/a/eviction", "");
+        let pod = parse(&Method::POST, "/api/v1/namespaces/shop/pods/a/eviction", "");
         assert_eq!(
             (
                 pod.verb,
@@ -135,19 +135,19 @@ mod tests {
             ),
             ("create", "shop", "pods", "a", "eviction")
         );
-        let nodes = parse(Method::GET, "/api/v1/nodes", "watch=1");
+        let nodes = parse(&Method::GET, "/api/v1/nodes", "watch=1");
         assert_eq!(
             (nodes.verb, &*nodes.resource, &*nodes.namespace),
             ("watch", "nodes", "")
         );
-        let namespace = parse(Method::GET, "/api/v1/namespaces/shop", "");
+        let namespace = parse(&Method::GET, "/api/v1/namespaces/shop", "");
         assert_eq!((namespace.verb, &*namespace.name), ("get", "shop"));
         let lease = parse(
-            Method::GET,
+            &Method::GET,
             "/apis/coordination.k8s.io/v1/namespaces/x/leases",
             "",
         );
         assert_eq!((lease.verb, &*lease.group), ("list", "coordination.k8s.io"));
-        assert_eq!(parse(Method::GET, "/version", "").resource, "");
+        assert_eq!(parse(&Method::GET, "/version", "").resource, "");
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::access::{EXECUTOR_NAMESPACE, OPTED_IN, SERVER_NAMESPACE};
 use super::kinds::by_plural;
-use super::kubelet::{BEHAVIOR, FAILING, Life, REPLACEMENT, Stage};
+use super::kubelet::{BEHAVIOR, FAILING, REPLACEMENT, Stage};
 use super::object;
 use super::state::Cluster;
 use super::status::Refusal;
@@ -309,8 +309,9 @@ fn job(cluster: &mut Cluster, now: Timestamp) -> Result<(), Refusal> {
     cluster.create_bare_pod(pod, started)?;
     step(cluster, "shop", &name, Stage::Running, started);
     if let Some(pod) = cluster.store.get(by_plural("pods"), "shop", &name) {
-        let life = cluster.lives.get_mut(object::uid(&pod));
-        life.map(|life: &mut Life| life.last_run = Some((started, done)));
+        if let Some(life) = cluster.lives.get_mut(object::uid(&pod)) {
+            life.last_run = Some((started, done));
+        }
     }
     step(cluster, "shop", &name, Stage::Completed, done);
     Ok(())

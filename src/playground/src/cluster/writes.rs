@@ -276,7 +276,7 @@ fn scale(cluster: &mut Cluster, namespace: &str, deployment: &str, replicas: &Va
         .map(|set| object::name(set).to_owned());
     if let Some(name) = owned {
         cluster.store.update(sets, namespace, &name, |set| {
-            set["spec"]["replicas"] = replicas.clone()
+            set["spec"]["replicas"] = replicas.clone();
         });
         cluster.reconcile(namespace, &name);
     }

@@ -182,6 +182,11 @@ pub fn deployment(name: &str, replicas: u32, behavior: &str) -> Value {
     })
 }
 
+/// Takes the spec by value: every caller makes it on the spot.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers write the document in place"
+)]
 pub fn budget(name: &str, app: &str, spec: Value) -> Value {
     let mut document = json!({
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
