@@ -27,8 +27,7 @@ fn main() -> ExitCode {
         }),
         ["demo", flags @ ..] => flags_of(flags, &["--walkthrough"]).and_then(|()| demo(flags)),
         ["control-plane"] => {
-            step("Building", cargo(&["build", "-p", "countersign-tests", "--bin", "control-plane"]))
-                .and_then(|()| step("control-plane", binary("control-plane")))
+            step("build", cargo(PROGRAMS)).and_then(|()| step("control-plane", binary("control-plane")))
         }
         ["bench", flags @ ..] => bench(flags),
         [] | ["help" | "--help" | "-h"] => {
@@ -53,16 +52,28 @@ fn flags_of(given: &[&str], known: &[&str]) -> Result<()> {
     }
 }
 
-/// The binaries that tests and the demo start as separate processes.
-const BINARIES: &[&str] =
-    &["build", "-p", "countersign-server", "-p", "countersign-executor", "-p", "countersign-playground"];
+/// The product, the playground and the programs that drive them, in one selection: cargo unifies
+/// features over what is selected, and two selections would build many dependencies twice.
+const PROGRAMS: &[&str] = &[
+    "build",
+    "-p",
+    "countersign-server",
+    "-p",
+    "countersign-executor",
+    "-p",
+    "countersign-playground",
+    "-p",
+    "countersign-tests",
+    "--bins",
+];
 
 fn test(fast: bool, install: bool) -> Result<()> {
     let started = Instant::now();
     let missing = prerequisites::ensure(fast, install)?;
     step("format", cargo(&["fmt", "--all", "--check"]))?;
     step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    step("binaries", cargo(BINARIES))?;
+    // All targets at once, so that the tests below find the very same builds.
+    step("build", cargo(&["build", "--workspace", "--all-targets"]))?;
     let mut tests = cargo(&["test", "--workspace"]);
     if fast {
         // What needs a control plane, PostgreSQL or a browser asks this variable and says so.
@@ -82,16 +93,14 @@ fn test(fast: bool, install: bool) -> Result<()> {
 fn demo(flags: &[&str]) -> Result<()> {
     let program = if flags.contains(&"--walkthrough") { "walkthrough" } else { "demo" };
     eprintln!("Building the four programs (the first time takes some minutes)...");
-    step("build", cargo(BINARIES))?;
-    step("build", cargo(&["build", "-p", "countersign-tests", "--bin", program]))?;
+    step("build", cargo(PROGRAMS))?;
     step(program, binary(program))
 }
 
 fn bench(names: &[&str]) -> Result<()> {
-    let mut build = cargo(BINARIES);
+    let mut build = cargo(PROGRAMS);
     build.arg("--release");
     step("build", build)?;
-    step("build", cargo(&["build", "--release", "-p", "countersign-tests", "--bin", "bench"]))?;
     let mut run = Command::new(root().join("target/release/bench"));
     run.args(names).current_dir(root());
     step("bench", run)

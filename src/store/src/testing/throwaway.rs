@@ -60,6 +60,9 @@ impl ThrowawayPostgres {
             .await
             .map_err(|error| format!("starting PostgreSQL: {error}"))??;
         this.wait().await?;
+        // Roles belong to the cluster, rights on tables to each database.
+        this.execute("postgres", ROLES).await?;
+        this.execute("postgres", &this.passwords()).await?;
         this.create("countersign").await?;
         Ok(this)
     }
@@ -97,13 +100,17 @@ impl ThrowawayPostgres {
         self.execute("postgres", &format!("CREATE DATABASE {name}"))
             .await?;
         self.execute(&name, ROLES).await?;
-        self.execute(&name, &self.passwords()).await?;
         Ok(name)
     }
 
     /// Runs SQL as the superuser: what an attacker with full rights, or an administrator, would do.
     pub async fn execute(&self, database: &str, text: &str) -> Result<(), String> {
-        let mut connection = self.connect(database).await?;
+        self.execute_as(database, Role::Admin, text).await
+    }
+
+    /// Runs SQL with the rights of this role.
+    pub async fn execute_as(&self, database: &str, role: Role, text: &str) -> Result<(), String> {
+        let mut connection = self.connect(database, role).await?;
         sqlx::raw_sql(AssertSqlSafe(text.to_owned()))
             .execute(&mut connection)
             .await
@@ -115,7 +122,6 @@ impl ThrowawayPostgres {
         self.execute("postgres", &format!("CREATE DATABASE {name}"))
             .await?;
         self.execute(name, ROLES).await?;
-        self.execute(name, &self.passwords()).await?;
         let options = OpenOptions {
             migrate: true,
             ..OpenOptions::default()
@@ -131,9 +137,9 @@ impl ThrowawayPostgres {
             .join("\n")
     }
 
-    async fn connect(&self, database: &str) -> Result<PgConnection, String> {
+    async fn connect(&self, database: &str, role: Role) -> Result<PgConnection, String> {
         let options: PgConnectOptions = self
-            .url_of(database, Role::Admin)
+            .url_of(database, role)
             .parse()
             .map_err(|error: sqlx::Error| error.to_string())?;
         options
@@ -146,7 +152,7 @@ impl ThrowawayPostgres {
     async fn wait(&self) -> Result<(), String> {
         let mut last = String::new();
         for _ in 0..300 {
-            match self.connect("postgres").await {
+            match self.connect("postgres", Role::Admin).await {
                 Ok(connection) => {
                     connection.close().await.ok();
                     return Ok(());

@@ -1,0 +1,87 @@
+//! A person with a browser: logs in, reads, approves, and sees the page follow the action to its
+//! verified end by itself. At phone and desktop width, light and dark.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use countersign_tests::stack::browser::{Browser, Scheme};
+use countersign_tests::stack::{Options, Stack};
+
+const SOON: Duration = Duration::from_secs(25);
+
+/// Pictures are kept for looking at when this names a folder.
+fn pictures() -> Option<PathBuf> {
+    std::env::var_os("COUNTERSIGN_PICTURES").map(PathBuf::from)
+}
+
+async fn picture(browser: &Browser, name: &str) {
+    if let Some(folder) = pictures() {
+        std::fs::create_dir_all(&folder).unwrap();
+        browser.screenshot(&folder.join(format!("{name}.png"))).await.unwrap();
+    }
+}
+
+/// Every size and scheme: nothing overflows; pictures where wanted.
+async fn looks(browser: &Browser, name: &str) {
+    for (width, height) in [(390, 844), (1280, 900)] {
+        for scheme in [Scheme::Light, Scheme::Dark] {
+            browser.look_like(width, height, scheme).await.unwrap();
+            let overflow = browser.overflow().await.unwrap();
+            assert!(overflow <= 0, "{name} at {width} px is {overflow} px too wide");
+            picture(browser, &format!("{name}-{width}-{scheme:?}").to_lowercase()).await;
+        }
+    }
+    browser.look_like(390, 844, Scheme::Dark).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_approves_on_a_phone_and_sees_it_verified() {
+    if countersign_tests::fast() {
+        return;
+    }
+    let mut stack = Stack::start(Options::default()).await.unwrap();
+    let pod = stack.cluster.deploy("shop", "till", 3, 1, "slow-ready=1500").await.unwrap();
+    let ai = stack.ai().await.unwrap();
+    let reason = "Memory at 97% for 22 min; restarting frees it. <script>document.title='owned'</script>";
+    let proposed = ai.restart("shop", &pod.name, reason).await.unwrap();
+    let id = proposed.str("action_id").to_owned();
+    let address = proposed.str("approval_url").to_owned();
+
+    let browser = Browser::start().await.unwrap();
+    browser.look_like(390, 844, Scheme::Dark).await.unwrap();
+    browser.open(&address).await.unwrap();
+    assert!(browser.url().await.unwrap().contains("/login"), "a stranger sees no action");
+    looks(&browser, "login").await;
+    browser.type_into("input[name=person]", "li").await.unwrap();
+    browser.type_into("input[name=password]", &stack.secrets.li_password).await.unwrap();
+    browser.click("form button[type=submit]").await.unwrap();
+    browser.until_text(&pod.name, SOON).await.unwrap();
+    assert_eq!(browser.url().await.unwrap(), address, "the link lands on the decision");
+
+    let text = browser.text().await.unwrap();
+    for must in [pod.uid.as_str(), "claude-ops", "Maria Keller", "97%", "<script>"] {
+        assert!(text.contains(must), "the page does not say {must}: {text}");
+    }
+    assert_ne!(browser.script("return document.title").await.unwrap(), "owned");
+    looks(&browser, "pending").await;
+
+    browser.open(&stack.url).await.unwrap();
+    browser.until_text(&pod.name, SOON).await.unwrap();
+    looks(&browser, "list").await;
+
+    browser.open(&format!("{address}/approve")).await.unwrap();
+    looks(&browser, "confirm").await;
+    browser.type_into("[name=reason]", "seen on the dashboard").await.unwrap();
+    browser.click("button[name=verb][value=approve]").await.unwrap();
+    // No reload from here on: the page follows by itself.
+    browser.script("window.untouched = true").await.unwrap();
+    browser.until_text("verified", SOON).await.unwrap();
+    assert_eq!(browser.script("return window.untouched").await.unwrap(), true);
+    looks(&browser, "verified").await;
+
+    browser.open(&format!("{}/audit?action={id}", stack.url)).await.unwrap();
+    browser.until_text("action.succeeded", SOON).await.unwrap();
+    looks(&browser, "audit").await;
+    assert_eq!(stack.cluster.evictions(&pod.name).await.unwrap(), 1);
+    stack.stop().await.unwrap();
+}

@@ -1,0 +1,139 @@
+//! kill -9 at every named point, on both engines, against the real control plane: after the restart
+//! no action is lost, stuck or run twice, counted from the API server's own audit log.
+
+use std::time::{Duration, Instant};
+
+use countersign_tests::stack::{ClusterKind, Engine, Options, Stack};
+use serde_json::json;
+
+/// Where a process dies, and what must be true in the end.
+struct Point {
+    name: &'static str,
+    /// Evictions that take effect.
+    evictions: usize,
+    /// One of these is the end.
+    ends: &'static [&'static str],
+}
+
+const fn point(name: &'static str, evictions: usize, ends: &'static [&'static str]) -> Point {
+    Point { name, evictions, ends }
+}
+
+const EXECUTOR: &[Point] = &[
+    point("admission.before", 1, &["succeeded"]),
+    point("admission.after", 1, &["succeeded"]),
+    point("claim.after", 1, &["succeeded"]),
+    // From the committed intent on, nothing is ever sent by a successor.
+    point("intent.after", 0, &["failed"]),
+    point("spent.before", 0, &["failed"]),
+    point("spent.after", 0, &["failed"]),
+    point("evict.before", 0, &["failed"]),
+    point("evict.after", 1, &["succeeded"]),
+    point("outcome.before", 1, &["succeeded"]),
+    point("outcome.after", 1, &["succeeded"]),
+];
+
+const SERVER: &[Point] = &[
+    point("proposal.before", 1, &["succeeded"]),
+    point("proposal.after", 1, &["succeeded"]),
+    point("decision.before", 1, &["succeeded"]),
+    point("decision.after", 1, &["succeeded"]),
+    point("ticket.created", 1, &["succeeded"]),
+];
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+async fn kill_at_every_point(engine: Engine) {
+    let options = Options { engine, cluster: ClusterKind::ControlPlane, ..Options::default() };
+    let mut stack = Stack::start(options).await.unwrap();
+    let mut actions = Vec::new();
+    for point in EXECUTOR {
+        let app = format!("x-{}", point.name.replace('.', "-"));
+        let pod = stack.cluster.deploy("shop", &app, 2, 1, "ready").await.unwrap();
+        stack.restart_executor(&[("COUNTERSIGN_CRASH_AT", point.name)]).await.unwrap();
+        let ai = stack.ai().await.unwrap();
+        let arguments = json!({"namespace": "shop", "pod": pod.name, "reason": "crash test"});
+        let answer = ai.call("restart_pod", arguments).await.unwrap();
+        assert!(!answer.is_error, "{}", answer.text);
+        let id = answer.str("action_id").to_owned();
+        if !point.name.starts_with("admission") {
+            ai.until_state(&id, "pending", LIMIT).await.unwrap();
+            stack.li().await.unwrap().approve(&id, "go").await.unwrap();
+        }
+        let status = stack.executor.as_mut().unwrap().ended(LIMIT).await.unwrap();
+        assert!(!status.success(), "{}: the executor did not crash", point.name);
+        stack.restart_executor(&[]).await.unwrap();
+        if point.name.starts_with("admission") {
+            ai.until_state(&id, "pending", LIMIT).await.unwrap();
+            stack.li().await.unwrap().approve(&id, "go").await.unwrap();
+        }
+        actions.push((point, id, pod));
+    }
+    for point in SERVER {
+        let app = format!("s-{}", point.name.replace('.', "-"));
+        let pod = stack.cluster.deploy("shop", &app, 2, 1, "ready").await.unwrap();
+        stack.restart_server(&[("COUNTERSIGN_CRASH_AT", point.name)]).await.unwrap();
+        let arguments = json!({"namespace": "shop", "pod": pod.name, "reason": "crash test"});
+        let ai = stack.ai().await.unwrap();
+        let first = ai.call("restart_pod", arguments.clone()).await;
+        if point.name.starts_with("decision") {
+            let id = first.unwrap().str("action_id").to_owned();
+            ai.until_state(&id, "pending", LIMIT).await.unwrap();
+            let answer = stack.li().await.unwrap().decide(&id, "approve", "go").await;
+            assert!(answer.is_err(), "{}: the decision was answered", point.name);
+        } else if point.name.starts_with("proposal") {
+            assert!(first.is_err(), "{}: the proposal was answered", point.name);
+        }
+        let status = stack.server.as_mut().unwrap().ended(LIMIT).await.unwrap();
+        assert!(!status.success(), "{}: the server did not crash", point.name);
+        drop(ai);
+        stack.restart_server(&[]).await.unwrap();
+        // The client does what clients do: it asks again, and gets the same action if there is one.
+        let ai = stack.ai().await.unwrap();
+        let id = ai.restart("shop", &pod.name, "crash test").await.unwrap().str("action_id").to_owned();
+        let state = ai.until(&id, LIMIT, |state| state != "checking").await.unwrap();
+        if point.name == "decision.after" {
+            assert_ne!(state.str("state"), "pending", "the decision was lost");
+        } else {
+            stack.li().await.unwrap().approve(&id, "go").await.unwrap();
+        }
+        actions.push((point, id, pod));
+    }
+
+    let ai = stack.ai().await.unwrap();
+    for (point, id, pod) in &actions {
+        let answer = ai
+            .until(id, LIMIT, |state| point.ends.contains(&state))
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}\n{}", point.name, stack.logs()));
+        let evictions = stack.cluster.evictions(&pod.name).await.unwrap();
+        assert_eq!(evictions, point.evictions, "{}: {}", point.name, answer.text);
+        let label = format!("countersign-{id}");
+        let start = Instant::now();
+        loop {
+            let tickets = stack.jira.by_label(&label).await.unwrap();
+            assert!(tickets.len() < 2, "{}: two tickets", point.name);
+            if tickets.len() == 1 {
+                break;
+            }
+            assert!(start.elapsed() < LIMIT, "{}: no ticket", point.name);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        eprintln!("  {}: {} with {evictions} eviction(s)", point.name, answer.str("state"));
+    }
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite() {
+    if !countersign_tests::fast() {
+        kill_at_every_point(Engine::Sqlite).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres() {
+    if !countersign_tests::fast() {
+        kill_at_every_point(Engine::Postgres).await;
+    }
+}

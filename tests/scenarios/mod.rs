@@ -1,0 +1,115 @@
+//! The scenarios of the main story. Each checks what it claims and tells its evidence, so that the
+//! tests and `cargo demo --walkthrough` play the same ones.
+
+mod attacks;
+mod outcomes;
+mod restore;
+
+pub use attacks::{forged_decision, forged_state};
+pub use outcomes::{
+    budget_without_room, page_approval, pod_replaced, rejection, replacement_never_ready,
+    ticket_approval,
+};
+pub use restore::{database_from_before_admission, database_from_before_execution};
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::stack::Stack;
+use crate::stack::ai::{Ai, Answer};
+use crate::stack::cluster::Pod;
+
+/// How long anything may take that should be quick.
+pub const SOON: Duration = Duration::from_secs(25);
+
+/// A scenario under way: its stack, its AI, and where its evidence is told.
+pub struct Scene<'a> {
+    pub stack: &'a Stack,
+    pub ai: Ai,
+    tell: &'a (dyn Fn(&str) + Sync),
+}
+
+impl<'a> Scene<'a> {
+    pub async fn new(stack: &'a Stack, tell: &'a (dyn Fn(&str) + Sync)) -> Result<Self> {
+        Ok(Self { stack, ai: stack.ai().await?, tell })
+    }
+
+    pub fn tell(&self, evidence: &str) {
+        (self.tell)(evidence);
+    }
+
+    /// A workload with one failing pod, and a proposal to restart it.
+    async fn proposed(
+        &self,
+        namespace: &str,
+        app: &str,
+        replicas: usize,
+        replacement: &str,
+    ) -> Result<(Pod, String)> {
+        let pod = self.stack.cluster.deploy(namespace, app, replicas, 1, replacement).await?;
+        let answer = self.ai.restart(namespace, &pod.name, "crash loop since the deploy").await?;
+        ensure!(answer.str("state") == "pending", "not admitted: {}", answer.text);
+        let id = answer.str("action_id").to_owned();
+        self.tell(&format!("AI proposed restart_pod {namespace}/{}: action {id}", pod.name));
+        self.nothing_sent(&pod).await?;
+        Ok((pod, id))
+    }
+
+    async fn nothing_sent(&self, pod: &Pod) -> Result<()> {
+        let sent = self.stack.cluster.evictions_sent(&pod.name).await?;
+        ensure!(sent == 0, "{sent} evictions of {} were sent; none was allowed", pod.name);
+        Ok(())
+    }
+
+    async fn exactly_one_eviction(&self, pod: &Pod) -> Result<()> {
+        let count = self.stack.cluster.evictions(&pod.name).await?;
+        ensure!(count == 1, "{count} evictions of {} took effect", pod.name);
+        self.tell(&format!("API server's own log: exactly 1 eviction of {}", pod.name));
+        Ok(())
+    }
+
+    async fn ends(&self, action: &str, state: &str, within: Duration) -> Result<Answer> {
+        let answer = self
+            .ai
+            .until_state(action, state, within)
+            .await
+            .with_context(|| self.stack.logs())?;
+        let first = answer.text.lines().find(|line| !line.is_empty()).unwrap_or_default();
+        self.tell(&format!("the AI reads: {first}"));
+        Ok(answer)
+    }
+
+    /// The action's one ticket.
+    async fn ticket(&self, action: &str) -> Result<String> {
+        let label = format!("countersign-{action}");
+        let start = std::time::Instant::now();
+        loop {
+            let keys = self.stack.jira.by_label(&label).await?;
+            ensure!(keys.len() < 2, "two tickets for one action: {keys:?}");
+            if let Some(key) = keys.into_iter().next() {
+                return Ok(key);
+            }
+            ensure!(start.elapsed() < SOON, "no ticket for {action}\n{}", self.stack.logs());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Asks until the AI's answer says this.
+    async fn until_told(&self, action: &str, word: &str) -> Result<Answer> {
+        let start = std::time::Instant::now();
+        loop {
+            let answer = self.ai.get(action).await?;
+            if answer.text.contains(word) || answer.value.to_string().contains(word) {
+                return Ok(answer);
+            }
+            ensure!(
+                start.elapsed() < SOON,
+                "the AI was not told `{word}`: {}\n{}",
+                answer.text,
+                self.stack.logs()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
