@@ -9,7 +9,7 @@ use countersign_store::{ActionDetail, OutboxItem, Topic};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use super::outbox::{Handled, Trouble};
+use super::outbox::{Handled, Trouble, unknown};
 use super::settings::{NotifySettings, SecretUrl, SettingsError, WebhookSettings};
 use super::story::{self, Moment};
 use super::{Context, evidence, slack, standard_webhook};
@@ -122,9 +122,10 @@ impl Notifier {
             .filter(|receiver| self.has(*receiver))
             .filter(|receiver| only.is_none_or(|only| only == receiver.word()))
             .collect();
-        let moment = Moment::from_word(word);
-        let Some((moment, kind)) = moment.and_then(|moment| Some((moment, Kind::of(moment)?)))
-        else {
+        let Some(moment) = Moment::from_word(word) else {
+            return Err(unknown(word));
+        };
+        let Some(kind) = Kind::of(moment) else {
             return Ok(None);
         };
         if receivers.is_empty() {

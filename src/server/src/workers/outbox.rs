@@ -75,6 +75,11 @@ impl From<StoreError> for Trouble {
     }
 }
 
+/// A newer version wrote the row; a worker of that version will know it.
+pub(super) fn unknown(moment: &str) -> Trouble {
+    Trouble::new(format!("this version does not know the moment `{moment}`"))
+}
+
 /// Opens tickets and tells them the story.
 pub(super) async fn tickets(context: Arc<Context>) {
     lane(context, &[Topic::TicketOpen, Topic::TicketUpdate]).await;

@@ -24,8 +24,10 @@ use super::{Context, evidence, ticket_text};
 const ROUND: u32 = 60;
 /// Looks at once: Jira limits us, and its people come first.
 const AT_ONCE: usize = 4;
-/// Webhooks taken in one go.
-const HINTS: u32 = 200;
+/// Webhooks taken in one go; each may be a mebibyte.
+const HINTS: u32 = 20;
+/// How often one look is repeated at once because somebody else answered in between.
+const TRIES: usize = 3;
 /// Pages of open tickets that are searched for the one a webhook named.
 const PAGE: u32 = 200;
 /// Commits come in bursts: wait this long before asking for new webhooks.
@@ -134,15 +136,28 @@ impl Sweep<'_> {
     /// Looks at the tickets that webhooks named. Each webhook is done after one look, whatever came
     /// of it: the rounds see to the rest.
     async fn hints(&mut self) -> Option<Duration> {
-        let store = &self.context.app.store;
-        let taken = match store.webhook_take(HINTS).await {
-            Ok(taken) if taken.is_empty() => return None,
-            Ok(taken) => taken,
-            Err(error) => {
-                tracing::error!(%error, "stored webhooks cannot be read");
-                return None;
+        loop {
+            let taken = match self.context.app.store.webhook_take(HINTS).await {
+                Ok(taken) if taken.is_empty() => return None,
+                Ok(taken) => taken,
+                Err(error) => {
+                    tracing::error!(%error, "stored webhooks cannot be read");
+                    return None;
+                }
+            };
+            let last = taken.len() < HINTS as usize || self.context.app.shutdown.is_cancelled();
+            match self.follow(taken).await {
+                Ok(None) if !last => {}
+                Ok(pause) => return pause,
+                Err(error) => {
+                    tracing::error!(%error, "webhooks could not be followed");
+                    return None;
+                }
             }
-        };
+        }
+    }
+
+    async fn follow(&mut self, taken: Vec<(i64, Vec<u8>)>) -> Result<Option<Duration>, StoreError> {
         let own = self.tracker.own_account().await.ok();
         let named: HashSet<String> = taken
             .iter()
@@ -153,17 +168,14 @@ impl Sweep<'_> {
             .collect();
         let mut pause = None;
         if !named.is_empty() {
-            match self.open_among(&named).await {
-                Ok(tickets) => pause = self.look_at_all(tickets.into_iter()).await,
-                Err(error) => tracing::error!(%error, "the open tickets cannot be read"),
-            }
+            let tickets = self.open_among(&named).await?;
+            pause = self.look_at_all(tickets.into_iter()).await;
         }
+        let app = &self.context.app;
         for (id, _) in taken {
-            if let Err(error) = store.webhook_done(id, self.context.app.clock.now()).await {
-                tracing::error!(%error, "a webhook was not marked as done");
-            }
+            app.store.webhook_done(id, app.clock.now()).await?;
         }
-        pause
+        Ok(pause)
     }
 
     /// Open tickets whose issue id or key is among the named. The id is what is looked at.
@@ -234,60 +246,66 @@ impl Sweep<'_> {
     /// Returns the changelog entry that does not count, once the ticket was told so.
     async fn look_at(&self, action: ActionId, ticket: &Ticket) -> Result<Option<String>, Failed> {
         let app = &self.context.app;
-        let Some(look) = self.tracker.look(&ticket.issue_id).await? else {
-            return Ok(None);
-        };
-        let entry = look.moved.entry_id.clone();
-        if self.told.contains(&(action, entry.clone())) {
-            return Ok(None);
-        }
-        let Some(detail) = app.store.detail(action).await? else {
-            return Ok(None);
-        };
-        let now = app.clock.now();
-        let signed = match evidence::statement(&detail.action, &app.executor_keys, now) {
-            Some(Ok(signed)) => signed,
-            Some(Err(error)) => {
-                tracing::error!(%action, %error, "a ticket was moved for a statement that is not \
-                    the executor's; nothing is decided");
+        for _ in 0..TRIES {
+            let Some(look) = self.tracker.look(&ticket.issue_id).await? else {
                 return Ok(None);
-            }
-            None => return Ok(None),
-        };
-        let own = self.tracker.own_account().await?;
-        let text = render_ticket(signed.body(), &signed.digest());
-        let altered = look.altered(&text, own, self.tracker.config());
-        let registry = app.rules().registry;
-        let case = Case {
-            statement: signed.body(),
-            state: detail.action.state.name(),
-            decisions: &detail.decisions,
-            registry: &registry,
-            own_account: own,
-            altered: altered.as_deref(),
-            now,
-        };
-        let moved = Move {
-            entry: entry.clone(),
-            verb: look.verb,
-            account: look.moved.author_account_id.clone(),
-            at: look.moved.at,
-        };
-        match verdict::weigh(&moved, &case) {
-            Verdict::Nothing => Ok(None),
-            Verdict::Counts { person } => {
-                let filled = verdict::fills_the_seats(&person, &case);
-                self.decide(&detail, &signed, ticket, &look, &person, filled)
-                    .await?;
-                Ok(None)
-            }
-            Verdict::Void { because } => {
-                self.tell_void(&detail, ticket, &moved, &because).await?;
-                Ok(Some(entry))
+            };
+            let Some(detail) = app.store.detail(action).await? else {
+                return Ok(None);
+            };
+            let now = app.clock.now();
+            let signed = match evidence::statement(&detail.action, &app.executor_keys, now) {
+                Some(Ok(signed)) => signed,
+                Some(Err(error)) => {
+                    tracing::error!(%action, %error, "a ticket was moved for a statement that is \
+                        not the executor's; nothing is decided");
+                    return Ok(None);
+                }
+                None => return Ok(None),
+            };
+            let own = self.tracker.own_account().await?;
+            let text = render_ticket(signed.body(), &signed.digest());
+            let altered = look.altered(&text, own, self.tracker.config());
+            let registry = app.rules().registry;
+            let case = Case {
+                statement: signed.body(),
+                state: detail.action.state.name(),
+                decisions: &detail.decisions,
+                registry: &registry,
+                own_account: own,
+                altered: altered.as_deref(),
+                now,
+            };
+            let moved = Move {
+                entry: look.moved.entry_id.clone(),
+                verb: look.verb,
+                account: look.moved.author_account_id.clone(),
+                at: look.moved.at,
+            };
+            match verdict::weigh(&moved, &case) {
+                Verdict::Nothing => return Ok(None),
+                Verdict::Counts { person } => {
+                    let filled = verdict::fills_the_seats(&person, &case);
+                    if self
+                        .decide(&detail, &signed, ticket, &look, &person, filled)
+                        .await?
+                    {
+                        return Ok(None);
+                    }
+                }
+                // Weighed anew each time: the registry may have learnt who that is.
+                Verdict::Void { because } => {
+                    if !self.told.contains(&(action, moved.entry.clone())) {
+                        self.tell_void(&detail, ticket, &moved, &because).await?;
+                    }
+                    return Ok(Some(moved.entry));
+                }
             }
         }
+        Ok(None)
     }
 
+    /// `false`: somebody else answered in between; look again.
     async fn decide(
         &self,
         detail: &ActionDetail,
@@ -296,7 +314,7 @@ impl Sweep<'_> {
         look: &Look,
         person: &str,
         filled: bool,
-    ) -> Result<(), Failed> {
+    ) -> Result<bool, Failed> {
         let app = &self.context.app;
         let action = &detail.action;
         let registry = app.rules().registry;
@@ -353,13 +371,13 @@ impl Sweep<'_> {
                     let waited = now.duration_since(signed.body().admitted_at).as_secs_f64();
                     histogram!(metric::DECISION_LATENCY_SECONDS).record(waited);
                 }
+                Ok(true)
             }
-            // Somebody was faster. The next round looks again.
             Transition::Conflict(_) => {
                 tracing::info!(action = %action.id, person, "an answer in Jira met another one");
+                Ok(false)
             }
         }
-        Ok(())
     }
 
     /// Says once, on the ticket and in the audit log, why a move does not count.

@@ -8,7 +8,7 @@ use countersign_integrations::jira::ticket::render_ticket;
 use countersign_store::{ActionDetail, OutboxItem, StoreError, Ticket};
 use jiff::SignedDuration;
 
-use super::outbox::{Handled, Trouble};
+use super::outbox::{Handled, Trouble, unknown};
 use super::story::{self, Moment};
 use super::tracker::{Created, Moved, Tracker};
 use super::{Context, evidence, ticket_text};
@@ -43,11 +43,7 @@ pub(super) async fn update(context: &Context, item: &OutboxItem) -> Handled {
         return Ok(None);
     };
     let Some(moment) = Moment::from_word(&item.moment) else {
-        tracing::error!(
-            moment = item.moment,
-            "an outbox row names an unknown moment"
-        );
-        return Ok(None);
+        return Err(unknown(&item.moment));
     };
     // Normally there: rows of one action come in order, and the one that opens stands first.
     let ticket = match &detail.ticket {

@@ -23,6 +23,7 @@ use crate::config::Jira;
 
 /// A person's comment is looked for among this many of the latest.
 const COMMENTS: &str = "50";
+const LARGEST_BODY: usize = 1 << 20;
 
 pub(super) struct Tracker {
     jira: JiraWriter,
@@ -204,7 +205,7 @@ impl Tracker {
         url.query_pairs_mut()
             .append_pair("orderBy", "-created")
             .append_pair("maxResults", COMMENTS);
-        let answer = self
+        let mut answer = self
             .comments
             .get(url)
             .basic_auth(&self.config.email, Some(self.token.expose_secret()))
@@ -213,7 +214,14 @@ impl Tracker {
             .ok()?
             .error_for_status()
             .ok()?;
-        let page: Value = answer.json().await.ok()?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.ok()? {
+            if body.len() + chunk.len() > LARGEST_BODY {
+                return None;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let page: Value = serde_json::from_slice(&body).ok()?;
         let latest = page["comments"]
             .as_array()?
             .iter()
