@@ -308,10 +308,10 @@ fn job(cluster: &mut Cluster, now: Timestamp) -> Result<(), Refusal> {
     }]);
     cluster.create_bare_pod(pod, started)?;
     step(cluster, "shop", &name, Stage::Running, started);
-    if let Some(pod) = cluster.store.get(by_plural("pods"), "shop", &name) {
-        if let Some(life) = cluster.lives.get_mut(object::uid(&pod)) {
-            life.last_run = Some((started, done));
-        }
+    if let Some(pod) = cluster.store.get(by_plural("pods"), "shop", &name)
+        && let Some(life) = cluster.lives.get_mut(object::uid(&pod))
+    {
+        life.last_run = Some((started, done));
     }
     step(cluster, "shop", &name, Stage::Completed, done);
     Ok(())
