@@ -217,7 +217,9 @@ impl Stack {
             let text = match answer {
                 Ok(answer) if answer.status().is_success() => {
                     let text = answer.text().await?;
-                    if text.contains("\"executor\":\"ok\"") {
+                    let seen: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+                    let executor = &seen["executors"][0];
+                    if executor["alive"] == true && executor["status"] == "ok" {
                         return Ok(());
                     }
                     text
