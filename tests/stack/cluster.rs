@@ -33,6 +33,8 @@ pub struct Pod {
     pub name: String,
     pub uid: String,
     pub ready: bool,
+    /// A container waits in CrashLoopBackOff.
+    pub crashing: bool,
     pub terminating: bool,
 }
 
@@ -155,7 +157,7 @@ impl Cluster {
         eventually(limit, &format!("pods of {name}"), async || {
             let pods = self.pods(namespace, name).await?;
             let ready = pods.iter().filter(|pod| pod.ready).count();
-            let broken = pods.iter().find(|pod| !pod.ready).cloned();
+            let broken = pods.iter().find(|pod| pod.crashing).cloned();
             Ok(if pods.len() == replicas && ready == replicas - failing { broken } else { None })
         })
         .await
@@ -285,6 +287,9 @@ fn pod(item: &Value) -> Pod {
         name: text(&item["metadata"]["name"]),
         uid: text(&item["metadata"]["uid"]),
         ready,
+        crashing: item["status"]["containerStatuses"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|one| one["state"]["waiting"]["reason"] == "CrashLoopBackOff")),
         terminating: item["metadata"]["deletionTimestamp"].is_string(),
     }
 }
