@@ -260,3 +260,88 @@ fn at(then: Timestamp, now: Timestamp) -> String {
 const fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_integrations::kubernetes::PodPhase;
+
+    use super::*;
+    use crate::sample_pod::{at, crashed_at, pod, waiting};
+
+    fn is_unhealthy(pod: &PodRecord) -> bool {
+        let owner = owner_ref(pod.owner.as_ref().unwrap());
+        predicates(pod, &owner, at("20:00"))
+            .iter()
+            .any(|predicate| matches!(predicate, Predicate::Unhealthy { .. }))
+    }
+
+    #[test]
+    fn bad_health_is_stated_only_where_it_holds() {
+        assert!(!is_unhealthy(&pod("a")));
+        assert!(is_unhealthy(&waiting("a", "CrashLoopBackOff")));
+        assert!(
+            is_unhealthy(&crashed_at("a", at("11:00"))),
+            "Ready for a moment in a crash loop"
+        );
+        assert!(!is_unhealthy(&crashed_at("a", at("09:00"))));
+    }
+
+    #[test]
+    fn the_last_failure_is_an_error_and_not_an_ordinary_end() {
+        assert_eq!(
+            live_pod(&crashed_at("a", at("11:00"))).last_failure_at,
+            Some(at("11:00"))
+        );
+        let mut ended = crashed_at("a", at("11:00"));
+        let last = ended.containers[0].last_terminated.as_mut().unwrap();
+        (last.exit_code, last.reason) = (0, Some("Completed".into()));
+        assert_eq!(live_pod(&ended).last_failure_at, None);
+        let mut debug = crashed_at("a", at("11:00"));
+        debug.containers[0].kind = ContainerKind::Ephemeral;
+        assert_eq!(live_pod(&debug).last_failure_at, None);
+        // Since when the pod is held up: it is not Ready since 01:00.
+        let stuck = live_pod(&waiting("a", "ImagePullBackOff"));
+        assert_eq!(stuck.last_failure_at, Some(at("01:00")));
+    }
+
+    #[test]
+    fn facts_read_like_what_they_are() {
+        let pod = crashed_at("a", at("19:00"));
+        let seen = Seen {
+            pod: &pod,
+            owner: &OwnerLookup::Unverified {
+                owner: pod.owner.clone().unwrap(),
+            },
+            family: &[pod.clone(), waiting("b", "CrashLoopBackOff")],
+            pdbs: &[],
+            warnings: &[RestartWarning::EmptyDir {
+                volumes: vec!["cache".into()],
+            }],
+            dry_run: &Preview::OverBudget("Needs\u{202e} 2.".into()),
+            now: at("20:00"),
+        };
+        let facts = facts(&seen);
+        for (key, want) in [
+            ("phase", "Running"),
+            ("ready", "yes, 1 of 1 containers"),
+            (
+                "last exit",
+                "OOMKilled, code 137, 2026-11-22T02:19:00Z (60 s ago)",
+            ),
+            ("siblings", "1 of 2 ready, this pod included"),
+            ("owner", "ReplicaSet checkout, which could not be read"),
+            ("budget", "none"),
+            ("warnings", "the content of emptyDir cache is lost"),
+            ("dry run", "would be refused now: Needs⟨U+202E⟩ 2."),
+        ] {
+            assert_eq!(facts.get(key).map(String::as_str), Some(want), "{key}");
+        }
+        let mut pending = pod.clone();
+        pending.phase = PodPhase::Pending;
+        let facts = super::facts(&Seen {
+            pod: &pending,
+            ..seen
+        });
+        assert!(facts["budget"].contains("not under any disruption budget"));
+    }
+}

@@ -20,6 +20,8 @@ mod record;
 mod replacement;
 mod resolve;
 mod rules;
+#[cfg(test)]
+mod sample_pod;
 mod ticket_look;
 mod timing;
 mod verify;

@@ -68,7 +68,6 @@ impl Executor {
     }
 
     /// A record of the given moment and the event that tells of it. `at`: when it happened.
-    #[expect(clippy::too_many_arguments, reason = "a record has that many parts")]
     pub fn step(
         &self,
         action: ActionId,

@@ -163,3 +163,87 @@ pub fn pause(since: Instant) -> Duration {
 pub fn in_time(pod: &PodRecord, deadline: Timestamp, now: Timestamp) -> bool {
     now <= deadline || pod.ready_changed_at().is_none_or(|at| at <= deadline)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample_pod::{at, pod, statement, waiting};
+
+    fn sort(family: Vec<PodRecord>, by_name: Option<&PodRecord>) -> Look {
+        let before = BTreeSet::from(["old".to_owned(), "sibling".to_owned()]);
+        Search {
+            statement: &statement(),
+            before: &before,
+        }
+        .sort(family, by_name)
+    }
+
+    #[test]
+    fn a_sibling_that_was_ready_all_along_is_no_replacement() {
+        let look = sort(vec![pod("sibling")], None);
+        assert_eq!(look.old, Old::Gone);
+        assert!(look.replacement().is_none());
+        let look = sort(vec![pod("sibling"), pod("new")], None);
+        assert_eq!(look.replacement().unwrap().uid, "new");
+    }
+
+    #[test]
+    fn while_the_old_pod_is_there_nothing_has_succeeded() {
+        let mut old = pod("old");
+        assert_eq!(
+            sort(vec![old.clone(), pod("new")], Some(&old)).old,
+            Old::Untouched
+        );
+        old.deletion_timestamp = Some(at("02:00"));
+        let look = sort(vec![old.clone(), pod("new")], Some(&old));
+        assert_eq!(look.old, Old::Terminating);
+        assert!(look.replacement().is_none());
+        // It lost its owner, so the list does not have it; by name it is still there.
+        assert_eq!(sort(vec![pod("new")], Some(&old)).old, Old::Terminating);
+    }
+
+    #[test]
+    fn a_new_pod_that_is_leaving_does_not_serve() {
+        let mut new = pod("new");
+        new.deletion_timestamp = Some(at("02:00"));
+        assert!(sort(vec![new], None).replacement().is_none());
+        assert!(
+            sort(vec![waiting("new", "CrashLoopBackOff")], None)
+                .replacement()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn given_up_early_only_when_every_new_pod_stays_unable_to_start() {
+        let now = Instant::now();
+        let later = now + PERSISTS;
+        let bad = sort(vec![waiting("new", "ErrImagePull")], None);
+        let mut stuck = Stuck::default();
+        assert_eq!(stuck.notice(&bad, now), None);
+        assert!(stuck.notice(&bad, later).unwrap().contains("ErrImagePull"));
+        // One pull failed, the next one worked.
+        let mut stuck = Stuck::default();
+        stuck.notice(&bad, now);
+        let creating = sort(vec![waiting("new", "ContainerCreating")], None);
+        assert_eq!(stuck.notice(&creating, now), None);
+        assert_eq!(stuck.notice(&bad, later), None);
+        // Another new pod may still make it.
+        let two = sort(
+            vec![waiting("new", "ErrImagePull"), waiting("b", "x")],
+            None,
+        );
+        let mut stuck = Stuck::default();
+        stuck.notice(&two, now);
+        assert_eq!(stuck.notice(&two, later), None);
+        assert_eq!(Stuck::default().notice(&sort(vec![], None), later), None);
+    }
+
+    #[test]
+    fn a_late_look_does_not_make_a_late_success_one_in_time() {
+        let new = pod("new"); // Ready since 02:01:00
+        assert!(in_time(&new, at("01:30"), at("01:10")));
+        assert!(in_time(&new, at("01:30"), at("09:00")));
+        assert!(!in_time(&new, at("00:30"), at("09:00")));
+    }
+}

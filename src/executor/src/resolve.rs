@@ -211,3 +211,105 @@ fn judge(case: &Case, look: &Look, now: Timestamp) -> Option<Outcome> {
         Old::Gone | Old::Terminating => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_domain::{Proposal, Sealed, State, Target, digest_text};
+
+    use super::*;
+    use crate::sample_pod::{at, pod, statement, waiting};
+
+    fn case() -> Case {
+        let statement = statement();
+        let sealed = Sealed {
+            json: String::new(),
+            kid: String::new(),
+            signature: String::new(),
+        };
+        let target = Target {
+            cluster: "try".into(),
+            namespace: "shop".into(),
+            name: statement.name.clone(),
+            uid: "old".into(),
+        };
+        let proposal = Proposal {
+            kind: statement.kind,
+            target,
+            params: [].into(),
+            agent: "claude".into(),
+            session: String::new(),
+            reason: String::new(),
+            idempotency_key: None,
+        };
+        let action = Action {
+            id: statement.action_id,
+            version: 1,
+            proposal,
+            state: State::Executing {
+                statement: sealed,
+                started_at: at("00:30"),
+            },
+            created_at: at("00:00"),
+            updated_at: at("00:30"),
+        };
+        Case {
+            action,
+            statement,
+            digest: digest_text("d"),
+            intent_at: at("00:30"),
+            send_before: at("00:45"),
+            before: BTreeSet::new(),
+        }
+    }
+
+    fn verdict(
+        old: Old,
+        new: &[countersign_integrations::kubernetes::PodRecord],
+        now: &str,
+    ) -> Option<Code> {
+        let look = Look {
+            old,
+            new: new.to_vec(),
+        };
+        judge(&case(), &look, at(now)).map(|outcome| outcome.reason.code)
+    }
+
+    #[test]
+    fn an_untouched_pod_says_nothing_until_nobody_can_still_be_sending() {
+        // Sent until 00:45, then both timeouts and the skew: 25 s.
+        assert_eq!(verdict(Old::Untouched, &[], "01:09"), None);
+        assert_eq!(
+            verdict(Old::Untouched, &[], "01:10"),
+            Some(Code::NotApplied)
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_gone_waits_for_its_replacement_until_the_deadline() {
+        // The deadline is 01:45; the sample pod is Ready since 01:00.
+        let starting = waiting("new", "ContainerCreating");
+        assert_eq!(verdict(Old::Gone, &[], "01:45"), None);
+        assert_eq!(
+            verdict(Old::Gone, &[starting], "01:46"),
+            Some(Code::ReplacementNotReady)
+        );
+        assert_eq!(
+            verdict(Old::Terminating, &[pod("new")], "01:46"),
+            Some(Code::ReplacementNotReady)
+        );
+        assert_eq!(
+            verdict(Old::Gone, &[pod("new")], "01:10"),
+            Some(Code::Verified)
+        );
+        assert_eq!(
+            verdict(Old::Gone, &[pod("new")], "30:00"),
+            Some(Code::Verified)
+        );
+        let mut late = pod("new");
+        late.conditions[0].last_transition_at = Some(at("02:00"));
+        assert_eq!(
+            verdict(Old::Gone, &[late], "30:00"),
+            Some(Code::ReplacementNotReady)
+        );
+    }
+}

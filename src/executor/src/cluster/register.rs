@@ -115,7 +115,6 @@ impl Register {
 
     /// Spends the action's one chance. The nonce is used up here, so a record that holds it was
     /// made by this very call, and nothing was sent under it yet.
-    #[expect(clippy::needless_pass_by_value, reason = "the nonce is used up here")]
     pub async fn spend(&self, authorized: &Authorized, nonce: Nonce) -> Result<Spent, NotSpent> {
         let action = authorized.statement().action_id;
         let statement = authorized.digest();

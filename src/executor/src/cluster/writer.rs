@@ -33,7 +33,6 @@ impl Writer {
     }
 
     /// Evicts. Takes both proofs by move, so neither can be used again. Never retries.
-    #[expect(clippy::needless_pass_by_value, reason = "the proofs are used up here")]
     pub async fn evict(
         &self,
         authorized: Authorized,

@@ -219,3 +219,45 @@ async fn a_lost_answer_about_the_spent_record_does_not_spend_the_chance() {
     world.wait(id, StateName::Succeeded).await;
     assert_eq!(world.evictions().await, [pod.0]);
 }
+
+#[tokio::test]
+async fn an_eviction_whose_answer_is_lost_is_found_by_looking_and_not_sent_again() {
+    let world = World::new().await;
+    let _executor = world.executor(None);
+    let pod = world.failing_pod("inventory").await;
+    let id = world.propose(&pod).await;
+    world.wait(id, StateName::Pending).await;
+    // While the spent record is being created the dry run is over: what is lost is the real answer.
+    let slow = json!({"kind": "slow", "resource": "leases", "verb": "create", "count": 1});
+    world.control("fail", slow).await;
+    world.approve(id).await;
+    world.wait(id, StateName::Executing).await;
+    let lost = json!({"kind": "lose-answer", "resource": "pods/eviction", "count": 1});
+    world.control("fail", lost).await;
+    let end = world.wait(id, StateName::Succeeded).await;
+    assert_eq!(code(&end), Code::Verified);
+    let records = world.detail(id).await.records;
+    let states: Vec<_> = records
+        .iter()
+        .map(|(record, _)| record.state.as_str())
+        .collect();
+    assert_eq!(states, ["executing", "indeterminate", "succeeded"]);
+    assert_eq!(world.evictions().await, [pod.0]);
+}
+
+#[tokio::test]
+async fn a_freeze_holds_and_its_end_lets_go() {
+    let world = World::new().await;
+    let _executor = world.executor(None);
+    let id = world.propose(&world.failing_pod("inventory").await).await;
+    world.wait(id, StateName::Pending).await;
+    world.policy(|policy| format!("{policy}\n[freeze]\nreason = \"quarter end\"\n"));
+    world.heartbeat("frozen: quarter end").await;
+    world.approve(id).await;
+    let held = world
+        .wait_until(id, "held", |action| action.state.held().is_some())
+        .await;
+    assert_eq!(held.state.held().unwrap().reason.code, Code::Frozen);
+    world.policy(str::to_owned);
+    world.wait(id, StateName::Succeeded).await;
+}

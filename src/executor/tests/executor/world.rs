@@ -12,7 +12,7 @@ use countersign_domain::{
 use countersign_playground::cluster;
 use countersign_store::{
     ActionDetail, Caps, Database, NewDecision, NextState, OpenOptions, Proposed, ServerStore,
-    Transition,
+    Ticket, Transition,
 };
 use serde_json::{Value, json};
 use tokio::process::{Child, ChildStdin, Command};
@@ -184,22 +184,45 @@ impl World {
             valid_until: statement.execute_by,
         };
         let sealed = Signed::sign(decision, key).unwrap().sealed().clone();
+        self.store_decision(&action, person, Channel::Web, Some(sealed))
+            .await;
+    }
+
+    /// The server says that this person moved the ticket. A pointer, no evidence.
+    pub async fn pointer(&self, id: ActionId, person: &str) {
+        let action = self.store.get(id).await.unwrap().unwrap();
+        self.store_decision(&action, person, Channel::Jira, None)
+            .await;
+    }
+
+    async fn store_decision(
+        &self,
+        action: &Action,
+        person: &str,
+        channel: Channel,
+        sealed: Option<Sealed>,
+    ) {
         let new = NewDecision {
-            action: id,
+            action: action.id,
             version: action.version,
             person: person.into(),
             verb: Verb::Approve,
-            channel: Channel::Web,
+            channel,
             reason: String::new(),
-            sealed: Some(sealed),
+            sealed,
             next: Some(NextState::Approved),
             at: now(),
         };
         let done = self
             .store
-            .decide(new, event(EventName::Decided, person).about(id))
+            .decide(new, event(EventName::Decided, person).about(action.id))
             .await;
         assert!(matches!(done.unwrap(), Transition::Done(_)));
+    }
+
+    pub async fn record_ticket(&self, id: ActionId, ticket: &Ticket) {
+        let opened = event(EventName::TicketOpened, "countersign").about(id);
+        self.store.ticket_record(id, ticket, opened).await.unwrap();
     }
 
     pub fn statement(&self, action: &Action) -> Statement {
@@ -291,6 +314,32 @@ impl World {
         self.store = self.database.server();
     }
 
+    /// Waits for a heartbeat with this status.
+    pub async fn heartbeat(&self, status: &str) {
+        let beating = async {
+            loop {
+                let beats = self.store.heartbeats().await.unwrap();
+                if beats
+                    .iter()
+                    .any(|beat| beat.status == status && beat.cluster_lock == "absent")
+                {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), beating)
+            .await
+            .unwrap();
+    }
+
+    /// Adds lines to a file of the executor.
+    pub fn append(&self, file: &str, lines: &str) {
+        let path = self.folder.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text + lines).unwrap();
+    }
+
     pub fn policy(&self, change: impl FnOnce(&str) -> String) {
         std::fs::write(self.folder.path().join("policy.toml"), change(POLICY)).unwrap();
     }
@@ -330,6 +379,23 @@ impl Running {
         assert!(sent.success());
         assert!(self.ended().await.success(), "{}", self.log());
         started.elapsed()
+    }
+
+    /// Asks its own listener: status and body.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let log = self.log();
+        let address = log.split_once("health and metrics address=").unwrap().1;
+        let address = address.split_whitespace().next().unwrap();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build()
+            .unwrap();
+        let answer = client
+            .get(format!("http://{address}{path}"))
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
     /// Closes standard input, as a parent does by dying.
@@ -399,6 +465,8 @@ public_file = "executor.pub"
 attestation_public_key_file = "server.pub"
 [log]
 format = "text"
+[http]
+listen = "127.0.0.1:0"
 "#;
 
 const POLICY: &str = r#"
