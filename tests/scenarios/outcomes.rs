@@ -58,11 +58,12 @@ pub async fn page_approval(scene: &Scene<'_>) -> Result<()> {
 
     let page = strip(&li.get(&format!("/actions/{id}")).await?).to_lowercase();
     ensure!(page.contains("verified"), "page: {page}");
-    stack.jira.until_comment(&key, "succeeded", SOON).await?;
+    stack.jira.until_comment(&key, "Done and verified", SOON).await?;
     stack
         .receiver
         .until(SOON, |got| {
-            got.kind == "slack" && got.body.to_string().contains(&id) && got.body.to_string().contains("ucceeded")
+            let text = got.body.to_string();
+            got.kind == "slack" && text.contains(&id) && text.contains("Done and verified")
         })
         .await?;
     let audit = strip(&li.get(&format!("/audit?action={id}")).await?);
