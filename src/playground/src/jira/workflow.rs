@@ -84,7 +84,8 @@ impl Status {
         match self {
             Self::ToDo => to != Self::ToDo,
             Self::InProgress => to != Self::InProgress && to != Self::ToDo,
-            Self::Approved | Self::Declined => to == Self::Done,
+            // Back to To Do: a person may take a move back, as most workflows let them.
+            Self::Approved | Self::Declined => to == Self::Done || to == Self::ToDo,
             Self::Done => false,
         }
     }
