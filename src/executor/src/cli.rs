@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -74,7 +73,7 @@ struct ConfigFile {
 }
 
 /// Parses the command line and runs the command.
-pub fn run() -> anyhow::Result<ExitCode> {
+pub fn run() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -112,7 +111,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
             command: PolicyCommand::Check(file),
         } => check_policy(&file.path)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn check_policy(path: &Path) -> anyhow::Result<()> {

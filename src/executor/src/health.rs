@@ -36,7 +36,7 @@ impl Status {
         match problem {
             Some(sentence) => {
                 let before = problems.insert(part, sentence.clone());
-                if before.is_none() {
+                if before.is_none() && part != Part::Starting {
                     tracing::warn!(?part, problem = sentence, "approved work cannot run");
                 }
             }

@@ -4,6 +4,8 @@
 //! once. It trusts its own key, its own policy and registry files, the cluster's API server and
 //! the signatures of people's answers; not the server, not the database, not a webhook.
 
+use std::process::ExitCode;
+
 mod admit;
 mod cli;
 mod cluster;
@@ -27,8 +29,26 @@ mod timing;
 mod verify;
 mod work;
 
-fn main() -> anyhow::Result<std::process::ExitCode> {
+fn main() -> ExitCode {
     // The only TLS stack in this workspace. An error means that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    cli::run()
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("countersign-executor: {}", sentence(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error with its causes, without those that its own text already tells.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| {
+        let cause = cause.to_string();
+        match told.is_empty() {
+            true => cause,
+            false if told.contains(&cause) => told,
+            false => format!("{told}: {cause}"),
+        }
+    })
 }

@@ -44,7 +44,7 @@ async fn an_approved_pod_is_evicted_once_and_its_replacement_verified() {
     world.approve(id).await;
     let done = world.wait(id, StateName::Succeeded).await;
     assert_eq!(code(&done), Code::Verified);
-    assert_eq!(world.evictions().await, [pod.0.clone()]);
+    assert_eq!(world.evictions().await, std::slice::from_ref(&pod.0));
     let pods = world.pods("checkout").await;
     assert!(
         pods.iter()
