@@ -21,6 +21,10 @@ use crate::app::{App, ClusterHandle};
 use crate::config::{Cluster, Loaded};
 use crate::http;
 
+/// rmcp logs each stateless request as a session that began and ended, with what the client says
+/// about itself.
+const FILTER: &str = "info,rmcp=warn";
+
 pub struct Options {
     pub exit_with_parent: bool,
     pub ready_json: bool,
@@ -31,7 +35,7 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
     let loaded = Loaded::from_file(file)?;
     let rules = check::whole(&loaded)?;
     let log = &loaded.config.log;
-    countersign_telemetry::init(log.format, log.filter.as_deref().unwrap_or("info"))?;
+    countersign_telemetry::init(log.format, log.filter.as_deref().unwrap_or(FILTER))?;
     for warning in check::warnings(&loaded, &rules) {
         tracing::warn!("{warning}");
     }

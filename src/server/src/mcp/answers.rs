@@ -46,7 +46,7 @@ pub struct Complaint {
     pub message: String,
     pub action: Option<ActionId>,
     /// Where the tool's schema has room for it.
-    pub structured: Option<Value>,
+    pub structured: Option<Box<Value>>,
 }
 
 impl Complaint {
@@ -64,8 +64,8 @@ impl Complaint {
         tracing::error!(%error, "a tool call failed on the store");
         Self::new(
             "unavailable",
-            "Countersign cannot reach its own database just now. Nothing was changed. Try again in \
-             a few seconds.",
+            "Countersign cannot reach its own database just now. Try again in a few seconds; if you \
+             were proposing something, look at list_actions first",
         )
     }
 

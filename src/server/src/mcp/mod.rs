@@ -401,7 +401,7 @@ fn result(answer: Result<Answer, Complaint>) -> CallToolResult {
         }
         Err(complaint) => {
             let mut result = CallToolResult::error(vec![ContentBlock::text(complaint.message)]);
-            result.structured_content = complaint.structured;
+            result.structured_content = complaint.structured.map(|body| *body);
             result
         }
     }

@@ -398,7 +398,7 @@ fn denied(why: &Why) -> Complaint {
         code,
         message,
         action: None,
-        structured: serde_json::to_value(body).ok(),
+        structured: serde_json::to_value(body).ok().map(Box::new),
     }
 }
 

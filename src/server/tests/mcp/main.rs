@@ -1,4 +1,5 @@
 //! The MCP endpoint as clients meet it: rmcp's own client and raw HTTP against a real listener.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
 mod cluster;
 mod proposals;

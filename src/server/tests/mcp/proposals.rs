@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use countersign_domain::StateName;
+use countersign_domain::{OsEntropy, Signer};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -304,23 +304,39 @@ async fn a_statement_that_the_executor_did_not_sign_is_never_shown() {
     let world = World::start().await;
     let client = world.client(KEY).await;
     let id = good(&call(&client, "restart_pod", restart("web-1-aaaaa")).await)["action_id"].clone();
-    world.admit().await;
-    // Another deployment's executor: the same bytes under a key that this server does not trust.
-    let stranger = World::start().await;
-    let action = world
-        .app
-        .store
-        .get(id.as_str().unwrap().parse().unwrap())
-        .await
-        .unwrap()
-        .unwrap();
-    let sealed = action.state.statement().unwrap();
-    assert_eq!(action.state.name(), StateName::Pending);
-    assert!(
-        sealed
-            .open::<countersign_domain::Statement>(&stranger.app.executor_keys, action.created_at)
-            .is_err()
-    );
+    world.admit_as(&Signer::generate(&OsEntropy)).await;
+    let told = call(&client, "get_action", json!({"action_id": id})).await;
+    let body = good(&told);
+    assert_eq!(body["state"], "pending");
+    for hidden in ["digest", "change", "expires_at"] {
+        assert!(body[hidden].is_null(), "{hidden}");
+    }
+    assert_eq!(body["held"]["code"], "statement_forged");
+    assert!(text(&told).contains("not one that the executor signed"));
+}
+
+#[tokio::test]
+async fn rules_are_read_again_and_bad_ones_keep_the_old() {
+    let world = World::start().await;
+    let client = world.client(KEY).await;
+    let policy = world.folder.path().join("policy.toml");
+    let good_policy = std::fs::read_to_string(&policy).unwrap();
+    let ledger = json!({"namespace": "billing", "pod": "ledger-1-zzzzz", "reason": "loops"});
+    bad(&call(&client, "restart_pod", ledger.clone()).await);
+
+    std::fs::write(&policy, good_policy.replace("[\"shop\"]", "[\"billing\"]")).unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while call(&client, "restart_pod", ledger.clone()).await.is_error == Some(true) {
+        assert!(Instant::now() < until, "the new policy was never used");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bad(&call(&client, "restart_pod", restart("web-1-aaaaa")).await);
+
+    // A file that cannot be used changes nothing; it has been looked at once the next good one is.
+    let used = world.app.rules().policy.hash();
+    std::fs::write(&policy, "nonsense = 1").unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(world.app.rules().policy.hash(), used);
 }
 
 #[tokio::test]

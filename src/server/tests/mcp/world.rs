@@ -150,6 +150,11 @@ impl World {
 
     /// Admits the oldest proposal, as the executor would.
     pub async fn admit(&self) -> ActionId {
+        self.admit_as(&self.executor).await
+    }
+
+    /// Admits with a key that may not be the executor's.
+    pub async fn admit_as(&self, signer: &Signer) -> ActionId {
         let store = self.database.executor();
         let now = SystemClock.now();
         let until = tokio::time::Instant::now() + Duration::from_secs(5);
@@ -164,7 +169,7 @@ impl World {
         let proposal = &work.action.proposal;
         let statement = Statement {
             v: "1".into(),
-            kid: self.executor.kid().into(),
+            kid: signer.kid().into(),
             action_id: work.action.id,
             cluster: ClusterRef {
                 id: "prod".into(),
@@ -210,10 +215,10 @@ impl World {
             decide_by: now + SignedDuration::from_mins(15),
             execute_by: now + SignedDuration::from_mins(20),
         };
-        let statement = Signed::sign(statement, &self.executor).unwrap();
+        let statement = Signed::sign(statement, signer).unwrap();
         let event = AuditEvent::new(now, &OsEntropy, Author::Executor, EventName::Admitted, "e1")
             .about(work.action.id);
-        let event = Signed::sign(event, &self.executor).unwrap();
+        let event = Signed::sign(event, signer).unwrap();
         let done = store.admit(&work, &statement, &event).await.unwrap();
         assert!(matches!(done, Transition::Done(_)));
         work.action.id
