@@ -85,8 +85,7 @@ impl Cluster {
     async fn control_plane() -> Result<Self> {
         let plane = ControlPlane::start(countersign_control_plane::Options::default()).await?;
         // The product's own manifests, as an installer would apply them.
-        let rbac = manifests::rbac()?;
-        plane.apply_yaml(&rbac).await.context("deploy/")?;
+        plane.apply_yaml(&manifests::base()?).await.context("deploy/kustomize/base")?;
         plane.apply_yaml(manifests::NAMESPACES).await?;
         for namespace in ["shop", "payments"] {
             plane.apply_yaml(&manifests::opt_in(namespace)?).await?;
@@ -329,15 +328,13 @@ metadata: {name: payments}
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize/base")
     }
 
-    /// Namespaces, service accounts, roles and bindings: all of the base but the Deployments.
-    pub fn rbac() -> Result<String> {
+    /// The whole base, Deployments included: PodSecurity and the schema judge them too.
+    pub fn base() -> Result<String> {
         let mut text = String::new();
         for file in resources()? {
-            if !file.ends_with("deployment.yaml") {
-                text.push_str("---\n");
-                text.push_str(&read(&file)?);
-                text.push('\n');
-            }
+            text.push_str("---\n");
+            text.push_str(&read(&file)?);
+            text.push('\n');
         }
         Ok(text)
     }
