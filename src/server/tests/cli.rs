@@ -131,6 +131,19 @@ fn unknown_words_get_the_nearest_real_one() {
 }
 
 #[test]
+fn the_sample_can_be_used() {
+    let place = Place::new("");
+    place.write("server.toml", include_str!("../sample.toml"));
+    let output = place.run(&["config", "check", "--config", "server.toml"]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(said(&output).contains("the agent `claude`, which is not in the registry"));
+}
+
+#[test]
 fn a_usable_configuration_is_called_so_and_mistakes_are_one_sentence() {
     let place = Place::new("");
     let output = place.run(&["config", "check", "--config", "server.toml"]);

@@ -315,8 +315,10 @@ impl ServerHandler for Handler {
         let started = Instant::now();
         let caller = self.caller(&context)?;
         let arguments = request.arguments.unwrap_or_default();
-        let inputs = redact::inputs(&arguments);
         let Some(tool) = ToolName::named(&request.name) else {
+            let mut arguments = arguments;
+            arguments.insert("requested_tool".to_owned(), request.name.as_ref().into());
+            let inputs = redact::inputs(&arguments);
             let call = Call {
                 started,
                 caller: &caller,
@@ -326,6 +328,7 @@ impl ServerHandler for Handler {
             self.record("unknown", false, inputs, call).await;
             return Err(unknown_tool(&request.name));
         };
+        let inputs = redact::inputs(&arguments);
         let answer = self.answer(tool, arguments, &caller).await;
         let (outcome, action) = match &answer {
             Ok(answer) => (answer.outcome, answer.action),

@@ -136,7 +136,7 @@ impl<'a> View<'a> {
                 since: verdict.since.to_string(),
                 severity: format!("{:?}", verdict.severity).to_lowercase(),
                 container: verdict.container,
-                message: verdict.message,
+                message: verdict.message.as_deref().map(short),
             }),
             ready_containers: format!("{ready}/{all}"),
             restarts: pod.restarts(),
@@ -232,7 +232,7 @@ impl<'a> View<'a> {
                 since: group.since.to_string(),
                 restarts: group.restarts,
                 names: group.names.clone(),
-                message: group.worst.failing.message.clone(),
+                message: group.worst.failing.message.as_deref().map(short),
             })
             .collect();
         let place = namespace.map_or_else(String::new, |name| format!(", namespace {name}"));
