@@ -140,39 +140,36 @@ impl Connection {
         self.send(Method::GET, path, None, Body::empty()).await
     }
 
-    /// `query` without the leading `?`; may be empty.
+    /// `query` without the leading `?`; may be empty. `audit_id` is for the one request that
+    /// changes a workload, so that the API server's audit log names the action there only.
     pub async fn post(
         &self,
         path: &str,
         query: &str,
-        action: ActionId,
+        audit_id: Option<ActionId>,
         body: &Value,
     ) -> Result<Answer, NoAnswer> {
         let and = if query.is_empty() { "" } else { "&" };
         let seconds = API_TIMEOUT.as_secs();
         let uri = format!("{path}?timeout={seconds}s{and}{query}");
-        self.send(
-            Method::POST,
-            &uri,
-            Some(action),
-            Body::from(body.to_string().into_bytes()),
-        )
-        .await
+        let body = Body::from(body.to_string().into_bytes());
+        self.send(Method::POST, &uri, audit_id, body).await
     }
 
     async fn send(
         &self,
         method: Method,
         uri: &str,
-        action: Option<ActionId>,
+        audit_id: Option<ActionId>,
         body: Body,
     ) -> Result<Answer, NoAnswer> {
-        let mut request = Request::builder().method(method).uri(uri);
-        if let Some(action) = action {
-            // Correlation with the API server's audit log; the client chooses it, so no proof.
-            request = request
-                .header("Audit-ID", action.to_string())
-                .header(http::header::CONTENT_TYPE, "application/json");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(http::header::CONTENT_TYPE, "application/json");
+        if let Some(id) = audit_id {
+            // Correlation only: the client chooses it, so it proves nothing.
+            request = request.header("Audit-ID", id.to_string());
         }
         let request = request
             .body(body)

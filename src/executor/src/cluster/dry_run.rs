@@ -49,7 +49,7 @@ impl DryRun {
         let body = target.dry_run(action);
         let answer = self
             .connection
-            .post(&target.path(), "dryRun=All", action, &body)
+            .post(&target.path(), "dryRun=All", None, &body)
             .await;
         let (status, body) = match answer {
             Ok(answer) => answer.judged(),

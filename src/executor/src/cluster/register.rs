@@ -163,7 +163,7 @@ impl Register {
         });
         let mut last = String::new();
         for _ in 0..2 {
-            let answer = match self.connection.post(&path, "", action, &body).await {
+            let answer = match self.connection.post(&path, "", None, &body).await {
                 Ok(answer) => answer,
                 Err(lost) => {
                     last = lost.0;

@@ -58,7 +58,7 @@ impl Writer {
         }
         let answer = self
             .connection
-            .post(&target.path(), "", statement.action_id, &body)
+            .post(&target.path(), "", Some(statement.action_id), &body)
             .await;
         crash::point("evict.after");
         let (status, said) = match answer {

@@ -51,6 +51,25 @@ async fn an_approved_pod_is_evicted_once_and_its_replacement_verified() {
             .all(|other| text(other, "/metadata/uid") != pod.1)
     );
 
+    let log = world.get("/playground/audit").await;
+    let named: Vec<_> = log["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["auditID"] == id.to_string())
+        .map(|event| {
+            (
+                text(event, "/objectRef/subresource"),
+                event["dryRun"] == true,
+            )
+        })
+        .collect();
+    assert_eq!(
+        named,
+        [("eviction".to_owned(), false)],
+        "the action's id is on the write alone"
+    );
+
     // The record names the very pod that came: a sibling was Ready all along.
     let detail = world.detail(id).await;
     let kinds: Vec<_> = detail
