@@ -54,7 +54,7 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
     looks(&browser, "login").await;
     browser.type_into("input[name=person]", "li").await.unwrap();
     browser.type_into("input[name=password]", &stack.secrets.li_password).await.unwrap();
-    browser.click("form button[type=submit]").await.unwrap();
+    browser.click("main form button").await.unwrap();
     browser.until_text(&pod.name, SOON).await.unwrap();
     assert_eq!(browser.url().await.unwrap(), address, "the link lands on the decision");
 
