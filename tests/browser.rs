@@ -74,6 +74,12 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
     browser.type_into("[name=reason]", "seen on the dashboard").await.unwrap();
     browser.click("button[name=verb][value=approve]").await.unwrap();
     // No reload from here on: the page follows by itself.
+    for _ in 0..200 {
+        if browser.url().await.unwrap() == address {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     browser.script("window.untouched = true").await.unwrap();
     browser.until_text("verified", SOON).await.unwrap();
     assert_eq!(browser.script("return window.untouched").await.unwrap(), true);
