@@ -81,7 +81,7 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     browser.script("window.untouched = true").await.unwrap();
-    browser.until_text("verified", SOON).await.unwrap();
+    browser.until_text("verified after", SOON).await.unwrap();
     assert_eq!(browser.script("return window.untouched").await.unwrap(), true);
     looks(&browser, "verified").await;
 

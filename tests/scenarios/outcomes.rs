@@ -57,7 +57,7 @@ pub async fn page_approval(scene: &Scene<'_>) -> Result<()> {
     ensure!(stack.cluster.spent(&id).await?.is_some(), "no spent record in the cluster");
 
     let page = strip(&li.get(&format!("/actions/{id}")).await?).to_lowercase();
-    ensure!(page.contains("verified"), "page: {page}");
+    ensure!(page.contains("verified after"), "page: {page}");
     stack.jira.until_comment(&key, "Done and verified", SOON).await?;
     stack
         .receiver
@@ -66,11 +66,19 @@ pub async fn page_approval(scene: &Scene<'_>) -> Result<()> {
             got.kind == "slack" && text.contains(&id) && text.contains("Done and verified")
         })
         .await?;
-    let audit = strip(&li.get(&format!("/audit?action={id}")).await?);
-    for event in
-        ["action.proposed", "action.admitted", "action.decided", "action.executing", "action.succeeded"]
-    {
-        ensure!(audit.contains(event), "{event} is missing in the audit: {audit}");
+    let audit = li.get(&format!("/audit?action={id}")).await?;
+    let rows = strip(audit.split("<tbody").nth(1).unwrap_or_default());
+    for event in [
+        "action.proposed",
+        "action.admitted",
+        "action.viewed",
+        "action.approved",
+        "action.executing",
+        "action.succeeded",
+        "ticket.opened",
+        "notification.sent",
+    ] {
+        ensure!(rows.contains(event), "{event} is missing in the audit: {rows}");
     }
     scene.tell("outcome in MCP, page, ticket, notification and audit");
     Ok(())
