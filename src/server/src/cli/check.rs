@@ -55,6 +55,17 @@ pub fn warnings(loaded: &Loaded, rules: &Rules) -> Vec<String> {
                 .into(),
         );
     }
+    let clear = external_url(config, config.http.listen).is_ok_and(|url| {
+        url.scheme() == "http"
+            && !matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+    });
+    if clear {
+        warnings.push(
+            "`external_url` is http: keys, passwords and decisions would travel in clear text. Put \
+             a proxy with TLS in front and give its https address"
+                .into(),
+        );
+    }
     for key in &config.api_keys {
         if expired(key, now) {
             warnings.push(format!("the API key `{}` has expired", key.name));

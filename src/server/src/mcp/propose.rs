@@ -22,6 +22,8 @@ use super::reads::{View, unreadable, why_denied};
 use super::redact;
 use crate::crash;
 
+/// An executor reports every few seconds.
+const EXECUTOR_SILENT: SignedDuration = SignedDuration::from_secs(30);
 /// The answer waits this long for the executor's look; after it, it says `checking`.
 const ADMISSION: Duration = Duration::from_millis(900);
 
@@ -82,7 +84,7 @@ impl Desk<'_> {
             .owner_of(&pod)
             .await
             .map_err(|error| unreadable(&error))?;
-        let warnings = match restartable(&pod, &owner) {
+        let mut warnings: Vec<String> = match restartable(&pod, &owner) {
             Ok(warnings) => warnings.iter().map(ToString::to_string).collect(),
             Err(reason) => {
                 // The eviction of an earlier proposal makes a pod terminate, too.
@@ -108,6 +110,12 @@ impl Desk<'_> {
                     pod.namespace, cluster.id
                 ),
             )));
+        }
+        if let Some(freeze) = &rules.policy.freeze {
+            let why = freeze.reason.trim_end_matches('.');
+            warnings.push(format!(
+                "changes are frozen ({why}): nothing runs before that ends"
+            ));
         }
         let target = Target {
             cluster: cluster.id.to_owned(),
@@ -155,6 +163,9 @@ impl Desk<'_> {
         match stored.map_err(|error| Complaint::store(&error))? {
             Stored::Created(action) => {
                 let action = self.admitted(action).await?;
+                if action.state.name() == StateName::Checking {
+                    warnings.extend(self.silent_executor(cluster.id).await);
+                }
                 self.answer(action, false, warnings).await
             }
             Stored::Existing(action) => self.answer(action, true, warnings).await,
@@ -208,9 +219,10 @@ impl Desk<'_> {
             .list(&filter)
             .await
             .map_err(|error| Complaint::store(&error))?;
-        Ok(newest
-            .into_iter()
-            .find(|a| a.proposal.idempotency_key.as_deref() == Some(key)))
+        Ok(newest.into_iter().find(|a| {
+            a.proposal.idempotency_key.as_deref() == Some(key)
+                && self.caller.sees(&a.proposal.target.namespace)
+        }))
     }
 
     /// The caller's own open action about a pod of this name.
@@ -287,6 +299,26 @@ impl Desk<'_> {
             }
         }
         Ok(action)
+    }
+
+    /// Says so when nobody is there who could admit the proposal.
+    async fn silent_executor(&self, cluster: &str) -> Option<String> {
+        let now = self.app.clock.now();
+        let beats = self.app.store.heartbeats().await.ok()?;
+        let newest = beats
+            .iter()
+            .filter(|beat| beat.cluster == cluster)
+            .map(|beat| beat.at)
+            .max();
+        let heard = match newest {
+            Some(at) if now.duration_since(at) <= EXECUTOR_SILENT => return None,
+            Some(at) => format!("was last heard of at {at}"),
+            None => "was never heard of".to_owned(),
+        };
+        Some(format!(
+            "the executor of cluster {cluster} {heard}: unless it comes back within two minutes, \
+             this proposal expires unchecked. Tell your user"
+        ))
     }
 
     async fn answer(

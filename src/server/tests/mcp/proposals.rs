@@ -24,6 +24,12 @@ async fn a_proposal_answers_at_once_and_carries_the_digest_once_admitted() {
         assert!(body[empty].is_null(), "{empty}");
     }
     assert_eq!(body["next_tool"], "wait_for_action");
+    assert!(
+        body["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("was never heard of")
+    );
     let url = body["approval_url"].as_str().unwrap();
     assert!(url.starts_with(&world.url) && text(&first).contains(url));
 
