@@ -24,9 +24,18 @@ const CALM: f64 = 0.7;
 
 const BENCHES: [(&str, &str); 5] = [
     ("store", "a proposal beside one bare commit, both engines"),
-    ("approval", "propose over HTTP, admission, decision -> eviction; playground, both engines"),
-    ("claim", "claim -> eviction beside the bare calls; real API server"),
-    ("reads", "get_pod_status beside bare GETs, 16 clients; real API server and playground"),
+    (
+        "approval",
+        "propose over HTTP, admission, decision -> eviction; playground, both engines",
+    ),
+    (
+        "claim",
+        "claim -> eviction beside the bare calls; real API server",
+    ),
+    (
+        "reads",
+        "get_pod_status beside bare GETs, 16 clients; real API server and playground",
+    ),
     ("idle", "resident memory"),
 ];
 
@@ -49,8 +58,13 @@ async fn main() -> ExitCode {
 
 /// `true`: every target was met.
 async fn run(names: &[String]) -> Result<bool> {
-    let known = BENCHES.map(|(name, what)| format!("  {name:<9} {what}")).join("\n");
-    if let Some(other) = names.iter().find(|name| BENCHES.iter().all(|(known, _)| name != known)) {
+    let known = BENCHES
+        .map(|(name, what)| format!("  {name:<9} {what}"))
+        .join("\n");
+    if let Some(other) = names
+        .iter()
+        .find(|name| BENCHES.iter().all(|(known, _)| name != known))
+    {
         bail!("unknown bench `{other}`; there are:\n{known}");
     }
     let load = load()?;
@@ -80,7 +94,11 @@ async fn run(names: &[String]) -> Result<bool> {
     let me = std::env::current_exe()?;
     let target = me.ancestors().nth(2).context("no target folder")?;
     let file = target.join("bench.json");
-    report::write(&file, &json!({"cpus": cpus.get(), "load_before": load}), &lines)?;
+    report::write(
+        &file,
+        &json!({"cpus": cpus.get(), "load_before": load}),
+        &lines,
+    )?;
     eprintln!("written to {}", file.display());
     Ok(lines.iter().all(|line| line.met() != Some(false)))
 }
@@ -88,6 +106,9 @@ async fn run(names: &[String]) -> Result<bool> {
 /// Processes that wanted to run, over the last minute.
 fn load() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/loadavg")?;
-    let first = text.split_whitespace().next().context("/proc/loadavg is empty")?;
+    let first = text
+        .split_whitespace()
+        .next()
+        .context("/proc/loadavg is empty")?;
     Ok(first.parse()?)
 }

@@ -27,7 +27,10 @@ impl Samples {
         let mut sorted = self.0.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let rank = (share * sorted.len() as f64).ceil() as usize;
-        sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+        sorted
+            .get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 }
 
@@ -59,12 +62,22 @@ pub struct Line {
 
 impl Line {
     pub fn new(name: impl Into<String>, unit: &'static str, median: f64) -> Self {
-        Self { name: name.into(), unit, median, p99: None, baseline: None, target: None }
+        Self {
+            name: name.into(),
+            unit,
+            median,
+            p99: None,
+            baseline: None,
+            target: None,
+        }
     }
 
     /// Median and p99 of these.
     pub fn of(name: impl Into<String>, unit: &'static str, samples: &Samples) -> Self {
-        Self { p99: Some(samples.p99()), ..Self::new(name, unit, samples.median()) }
+        Self {
+            p99: Some(samples.p99()),
+            ..Self::new(name, unit, samples.median())
+        }
     }
 
     #[must_use]
@@ -112,9 +125,12 @@ impl Line {
             short(self.median),
             number(self.p99),
             number(self.baseline),
-            self.ratio().map_or(String::new(), |ratio| format!("{ratio:.2}")),
+            self.ratio()
+                .map_or(String::new(), |ratio| format!("{ratio:.2}")),
             self.target_text(),
-            self.met().map_or("", |met| if met { "yes" } else { "NO" }).to_owned(),
+            self.met()
+                .map_or("", |met| if met { "yes" } else { "NO" })
+                .to_owned(),
         ]
     }
 
@@ -138,12 +154,17 @@ fn short(value: f64) -> String {
 
 /// A Markdown table, padded so that it reads well in a terminal, too.
 pub fn table(lines: &[Line]) -> String {
-    const HEAD: [&str; 8] = ["bench", "unit", "median", "p99", "baseline", "ratio", "target", "met"];
+    const HEAD: [&str; 8] = [
+        "bench", "unit", "median", "p99", "baseline", "ratio", "target", "met",
+    ];
     let rows: Vec<[String; 8]> = std::iter::once(HEAD.map(str::to_owned))
         .chain(lines.iter().map(Line::cells))
         .collect();
     let width: [usize; 8] = std::array::from_fn(|column| {
-        rows.iter().map(|row| row[column].len()).max().unwrap_or_default()
+        rows.iter()
+            .map(|row| row[column].len())
+            .max()
+            .unwrap_or_default()
     });
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {

@@ -16,7 +16,10 @@ pub async fn measure() -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for (engine, at_least) in [("sqlite", 1.0), ("postgres", 0.6)] {
         let median = |pick: fn(&Measured) -> f64| {
-            let of_engine = rounds.iter().flatten().filter(|measured| measured.engine == engine);
+            let of_engine = rounds
+                .iter()
+                .flatten()
+                .filter(|measured| measured.engine == engine);
             of_engine.map(pick).collect::<Samples>().median()
         };
         let alone = Line::new(

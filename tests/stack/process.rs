@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -94,10 +94,17 @@ impl Process {
 
     /// Waits for it to end by itself (a crash point).
     pub async fn ended(&mut self, within: Duration) -> Result<std::process::ExitStatus> {
-        tokio::time::timeout(within, self.child.wait())
-            .await
-            .with_context(|| format!("{} did not end within {within:?}", self.name))?
-            .map_err(Into::into)
+        // Not `wait`: that closes standard input first, which tells the program to leave.
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > within {
+                bail!("{} did not end within {within:?}", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
