@@ -101,8 +101,8 @@ fn bench(names: &[&str]) -> Result<()> {
     let mut build = cargo(PROGRAMS);
     build.arg("--release");
     step("build", build)?;
-    let mut run = Command::new(root().join("target/release/bench"));
-    run.args(names).current_dir(root());
+    let mut run = program("release", "bench");
+    run.args(names);
     step("bench", run)
 }
 
@@ -119,8 +119,13 @@ fn cargo(arguments: &[&str]) -> Command {
 }
 
 fn binary(name: &str) -> Command {
+    program("debug", name)
+}
+
+/// A program of ours, where cargo puts it.
+fn program(profile: &str, name: &str) -> Command {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let mut command = Command::new(target.join("debug").join(name));
+    let mut command = Command::new(target.join(profile).join(name));
     command.current_dir(root());
     command
 }

@@ -1,5 +1,6 @@
 //! For tests and benchmarks of this and other crates; behind the feature `testing`.
 
+pub mod bench;
 mod tamper;
 mod throwaway;
 

@@ -143,6 +143,19 @@ impl Tamper {
         Ok(count.parse()?)
     }
 
+    /// Until when somebody holds an action; nothing while nobody does. For benches.
+    pub async fn lease_until(&self, action: &str) -> Outcome<Option<Timestamp>> {
+        let [until] = self
+            .row(&format!(
+                "SELECT COALESCE(CAST(lease_until AS TEXT), '') FROM actions WHERE id = '{action}'"
+            ))
+            .await?;
+        if until.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Timestamp::from_millisecond(until.parse()?)?))
+    }
+
     /// When an instant of the action's audit events was, for benches.
     pub async fn event_time(&self, action: &str, event: &str) -> Outcome<Timestamp> {
         let [at] = self
