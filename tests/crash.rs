@@ -22,7 +22,6 @@ const fn point(name: &'static str, evictions: usize, ends: &'static [&'static st
 const EXECUTOR: &[Point] = &[
     point("admission.before", 1, &["succeeded"]),
     point("admission.after", 1, &["succeeded"]),
-    point("claim.after", 1, &["succeeded"]),
     // From the committed intent on, nothing is ever sent by a successor.
     point("intent.after", 0, &["failed"]),
     point("spent.before", 0, &["failed"]),
@@ -31,6 +30,8 @@ const EXECUTOR: &[Point] = &[
     point("evict.after", 1, &["succeeded"]),
     point("outcome.before", 1, &["succeeded"]),
     point("outcome.after", 1, &["succeeded"]),
+    // Last: its successor takes over when the lease has run out, and must not be killed meanwhile.
+    point("claim.after", 1, &["succeeded"]),
 ];
 
 const SERVER: &[Point] = &[
@@ -66,6 +67,8 @@ async fn kill_at_every_point(engine: Engine) {
         if point.name.starts_with("admission") {
             ai.until_state(&id, "pending", LIMIT).await.unwrap();
             stack.li().await.unwrap().approve(&id, "go").await.unwrap();
+            // The next point kills the executor again: not while it works on this one.
+            ai.until_state(&id, "succeeded", LIMIT).await.unwrap();
         }
         actions.push((point, id, pod));
     }
