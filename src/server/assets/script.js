@@ -28,18 +28,18 @@
     for (const e of document.querySelectorAll("[data-fresh]")) {
       if (now() - Number(e.dataset.fresh) > 5900 && !e.classList.contains("off")) {
         e.classList.add("off");
-        e.prepend("now: unknown · ");
+        set(e.firstElementChild, "now: unknown · seen");
       }
     }
   }
 
   const zone = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" };
-  const dated = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
+  const dated = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
 
   function dress(root) {
     for (const e of root.querySelectorAll("time[data-local]")) {
       const at = new Date(e.dateTime);
-      e.textContent = new Intl.DateTimeFormat("en-CA", e.dataset.local === "time" ? zone : dated).format(at).replace(",", "");
+      e.textContent = new Intl.DateTimeFormat("en-GB", e.dataset.local === "time" ? zone : dated).format(at).replace(",", "");
       delete e.dataset.local;
     }
     for (const e of root.querySelectorAll("[data-script]")) e.hidden = false;
@@ -58,12 +58,17 @@
       sent.set(region.id, print);
       const open = [...old.querySelectorAll("details")].map((d) => d.open);
       const typed = old.querySelector("#reason")?.value;
+      const focus = old.contains(document.activeElement) && document.activeElement;
       const moved = document.importNode(region, true);
       dress(moved);
       [...moved.querySelectorAll("details")].forEach((d, i) => { d.open = open[i] ?? false; });
       const reason = moved.querySelector("#reason");
       if (reason && typed) reason.value = typed;
-      old.replaceWith(moved);
+      // The region itself stays: only then is its change read aloud.
+      old.className = moved.className;
+      old.hidden = moved.hidden;
+      old.replaceChildren(...moved.childNodes);
+      if (focus) [...old.querySelectorAll("a, button, input")].find((e) => focus.id ? e.id === focus.id : e.href && e.href === focus.href)?.focus();
     }
     beat();
   }

@@ -6,12 +6,13 @@ mod stage;
 
 use countersign_domain::{Code, Risk};
 use countersign_store::Transition;
-use stage::{Ask, PASSWORD, Stage, now};
+use jiff::SignedDuration;
+use stage::{Ask, CLUSTER, PASSWORD, Stage, now};
 
 #[tokio::main]
 async fn main() {
     let listen = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8799".to_owned());
-    let stage = Stage::start_at(&listen, "").await;
+    let stage = Stage::start_at(&listen, None).await;
     let ask = |pod: &str, risk| Ask {
         pod: pod.into(),
         risk,
@@ -125,10 +126,32 @@ async fn main() {
     for (word, action) in &made {
         println!("{word} {}/actions/{}", stage.url, action.id);
     }
-    // So that "executor last seen" stays short.
+    // A pretended executor: what is approved here is "verified" some seconds later.
+    let mut running = Vec::new();
     loop {
         stage.heartbeat(now(), "ok").await;
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        let lease = SignedDuration::from_secs(600);
+        let next = stage
+            .executor
+            .next_approved(CLUSTER, "executor-1", lease, now())
+            .await;
+        if let Some(work) = next.expect("the store answers")
+            && !work.action.proposal.target.name.starts_with("basket-")
+        {
+            running.push((now(), stage.begin_claimed(work).await));
+        }
+        let (done, rest): (Vec<_>, Vec<_>) = running
+            .into_iter()
+            .partition(|(since, _)| now().duration_since(*since).as_secs() >= 3);
+        running = rest;
+        for (_, work) in done {
+            let words =
+                "The old pod is gone; its replacement checkout-7d9f8b6c5-9vzlt became Ready.";
+            stage
+                .finish(&work, "succeeded", Code::Verified, words)
+                .await;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
 }
 

@@ -1,171 +1,25 @@
 //! The pages over HTTP, as a browser and as an attacker meet them.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "test code, also outside of the test functions"
+)]
+
+#[path = "web/browser.rs"]
+mod browser;
+#[path = "web/decisions.rs"]
+mod decisions;
 #[path = "web/stage.rs"]
 mod stage;
 
 use std::time::Duration;
 
-use countersign_domain::{Action, AuditEvent, EventName, Risk, StateName, Verb};
-use countersign_store::AuditFilter;
+use browser::{Browser, events, state};
+use countersign_domain::{EventName, StateName, Verb};
 use jiff::SignedDuration;
-use reqwest::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::header::{CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE};
+use reqwest::{Method, StatusCode};
 use stage::{Ask, PASSWORD, Stage, now};
-
-/// A browser without JavaScript: keeps its cookie, sends its origin, follows nothing by itself.
-struct Browser {
-    client: reqwest::Client,
-    base: String,
-    cookie: Option<String>,
-}
-
-struct Page {
-    status: StatusCode,
-    headers: reqwest::header::HeaderMap,
-    body: String,
-}
-
-impl Page {
-    fn location(&self) -> &str {
-        self.headers[LOCATION].to_str().unwrap()
-    }
-
-    /// The value of a hidden field.
-    fn field(&self, name: &str) -> String {
-        let start = format!("name=\"{name}\" value=\"");
-        let at = self
-            .body
-            .find(&start)
-            .unwrap_or_else(|| panic!("no field {name}"))
-            + start.len();
-        self.body[at..].split('"').next().unwrap().to_owned()
-    }
-
-    fn has(&self, text: &str) -> bool {
-        self.body.contains(text)
-    }
-}
-
-impl Browser {
-    fn new(stage: &Stage) -> Self {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(20))
-            .build()
-            .unwrap();
-        Self {
-            client,
-            base: stage.url.clone(),
-            cookie: None,
-        }
-    }
-
-    async fn logged_in(stage: &Stage, person: &str) -> Self {
-        let mut browser = Self::new(stage);
-        let page = browser.log_in(person, PASSWORD, "/").await;
-        assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", page.body);
-        browser
-    }
-
-    async fn log_in(&mut self, person: &str, password: &str, next: &str) -> Page {
-        let fields = [("person", person), ("password", password), ("next", next)];
-        let page = self.post("/login", &fields).await;
-        if let Some(cookie) = page.headers.get(SET_COOKIE) {
-            let pair = cookie
-                .to_str()
-                .unwrap()
-                .split(';')
-                .next()
-                .unwrap()
-                .to_owned();
-            self.cookie = Some(pair);
-        }
-        page
-    }
-
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.base));
-        match &self.cookie {
-            Some(cookie) => request.header(COOKIE, cookie),
-            None => request,
-        }
-    }
-
-    async fn send(request: RequestBuilder) -> Page {
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        Page {
-            status,
-            headers,
-            body: response.text().await.unwrap(),
-        }
-    }
-
-    async fn get(&self, path: &str) -> Page {
-        Self::send(self.request(Method::GET, path)).await
-    }
-
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
-        Self::send(
-            self.request(Method::POST, path)
-                .header(ORIGIN, &self.base)
-                .form(fields),
-        )
-        .await
-    }
-
-    /// Answers with what the page's form holds.
-    async fn answer(&self, id: &str, page: &Page, verb: &str, reason: &str) -> Page {
-        let (csrf, digest, version) = (
-            page.field_in_form("csrf"),
-            page.field("digest"),
-            page.field("version"),
-        );
-        let fields = [
-            ("csrf", csrf.as_str()),
-            ("digest", &digest),
-            ("version", &version),
-            ("verb", verb),
-            ("reason", reason),
-        ];
-        self.post(&format!("/actions/{id}/decision"), &fields).await
-    }
-}
-
-impl Page {
-    /// The token stands in the log-out form, too, and is the same.
-    fn field_in_form(&self, name: &str) -> String {
-        self.field(name)
-    }
-}
-
-async fn state(stage: &Stage, action: &Action) -> StateName {
-    stage
-        .store
-        .get(action.id)
-        .await
-        .unwrap()
-        .unwrap()
-        .state
-        .name()
-}
-
-async fn events(stage: &Stage, action: &Action, name: EventName) -> Vec<AuditEvent> {
-    let filter = AuditFilter {
-        action: Some(action.id),
-        event: Some(name.as_str().into()),
-        limit: 100,
-        ..AuditFilter::default()
-    };
-    stage
-        .store
-        .audit_list(&filter)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|row| row.event)
-        .collect()
-}
 
 #[tokio::test]
 async fn a_link_lands_on_the_decision_after_the_log_in_and_approving_works() {
@@ -394,232 +248,6 @@ async fn forms_that_are_not_ours_are_refused() {
 }
 
 #[tokio::test]
-async fn one_decision_at_most_and_the_loser_is_told() {
-    let stage = Stage::start().await;
-    let action = stage.ask(&Ask::default()).await;
-    let id = action.id.to_string();
-    let path = format!("/actions/{id}");
-    let (li, omar) = (
-        Browser::logged_in(&stage, "li").await,
-        Browser::logged_in(&stage, "omar").await,
-    );
-    let (page_li, page_omar) = (li.get(&path).await, omar.get(&path).await);
-
-    // A digest that is not the stored one, whatever else fits.
-    let digest = "0".repeat(64);
-    let fields = [
-        ("csrf", page_li.field("csrf")),
-        ("digest", digest),
-        ("version", page_li.field("version")),
-        ("verb", "approve".to_owned()),
-    ];
-    let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
-    let stale = li.post(&format!("{path}/decision"), &fields).await;
-    assert_eq!(stale.status, StatusCode::CONFLICT);
-    assert!(stale.has("This page was stale"));
-    assert_eq!(
-        events(&stage, &action, EventName::DecisionRefused)
-            .await
-            .len(),
-        1
-    );
-
-    let (first, second) = tokio::join!(
-        li.answer(&id, &page_li, "approve", ""),
-        omar.answer(&id, &page_omar, "reject", "Wrong target"),
-    );
-    let (won, lost) = if first.status == StatusCode::SEE_OTHER {
-        (StateName::Approved, &second)
-    } else {
-        (StateName::Rejected, &first)
-    };
-    assert_eq!(lost.status, StatusCode::CONFLICT, "{}", lost.body);
-    let (name, verb) = if won == StateName::Approved {
-        ("Li Wei", "approved")
-    } else {
-        ("Omar", "rejected")
-    };
-    assert!(lost.has("Already decided") && lost.has(name) && lost.has(verb) && lost.has(" UTC "));
-    assert_eq!(state(&stage, &action).await, won);
-    let detail = stage.store.detail(action.id).await.unwrap().unwrap();
-    assert_eq!(detail.decisions.len(), 1);
-}
-
-#[tokio::test]
-async fn a_double_click_is_one_answer() {
-    let stage = Stage::start().await;
-    let action = stage.ask(&Ask::default()).await;
-    let id = action.id.to_string();
-    let li = Browser::logged_in(&stage, "li").await;
-    let page = li.get(&format!("/actions/{id}")).await;
-    let (first, second) = tokio::join!(
-        li.answer(&id, &page, "approve", ""),
-        li.answer(&id, &page, "approve", "")
-    );
-    assert_eq!(
-        (first.status, second.status),
-        (StatusCode::SEE_OTHER, StatusCode::SEE_OTHER)
-    );
-    let third = li.answer(&id, &page, "approve", "").await;
-    assert_eq!(third.status, StatusCode::SEE_OTHER);
-    let detail = stage.store.detail(action.id).await.unwrap().unwrap();
-    assert_eq!(detail.decisions.len(), 1);
-    assert_eq!(events(&stage, &action, EventName::Approved).await.len(), 1);
-}
-
-#[tokio::test]
-async fn those_who_may_not_approve_get_no_button_and_no_effect() {
-    let stage = Stage::start().await;
-    let action = stage.ask(&Ask::default()).await;
-    let id = action.id.to_string();
-    for (person, why) in [
-        ("maria", "can speak through the agent"),
-        ("sam", "fills none of these seats"),
-    ] {
-        let browser = Browser::logged_in(&stage, person).await;
-        let page = browser.get(&format!("/actions/{id}")).await;
-        assert!(
-            !page.has("value=\"approve\"") && !page.has("/approve\""),
-            "{person}"
-        );
-        assert!(
-            page.has("You cannot approve this") && page.has(why),
-            "{person}"
-        );
-        let confirm = browser.get(&format!("/actions/{id}/approve")).await;
-        assert_eq!(confirm.status, StatusCode::FORBIDDEN, "{person}");
-        let forced = browser.answer(&id, &page, "approve", "").await;
-        assert_eq!(forced.status, StatusCode::FORBIDDEN, "{person}");
-    }
-    assert_eq!(state(&stage, &action).await, StateName::Pending);
-    let refused = events(&stage, &action, EventName::DecisionRefused).await;
-    assert_eq!(refused.len(), 2);
-
-    // Where the rule lets the asker's own human approve, the page says so and offers it.
-    let own = stage
-        .ask(&Ask {
-            self_approval: true,
-            pod: "own-1".into(),
-            ..Ask::default()
-        })
-        .await;
-    let maria = Browser::logged_in(&stage, "maria").await;
-    let page = maria.get(&format!("/actions/{}", own.id)).await;
-    assert!(page.has("no second pair of eyes"));
-    let answered = maria
-        .answer(&own.id.to_string(), &page, "approve", "")
-        .await;
-    assert_eq!(answered.status, StatusCode::SEE_OTHER);
-}
-
-#[tokio::test]
-async fn a_rejection_needs_a_reason_and_carries_it_on() {
-    let stage = Stage::start().await;
-    let action = stage.ask(&Ask::default()).await;
-    let id = action.id.to_string();
-    let sam = Browser::logged_in(&stage, "sam").await;
-    let page = sam.get(&format!("/actions/{id}")).await;
-    let silent = sam.answer(&id, &page, "reject", "  ").await;
-    assert_eq!(silent.status, StatusCode::BAD_REQUEST);
-    assert!(silent.has("Say why"));
-    let long = sam.answer(&id, &page, "reject", &"y".repeat(501)).await;
-    assert_eq!(long.status, StatusCode::BAD_REQUEST);
-    // Anyone in the registry may say no.
-    let done = sam
-        .answer(&id, &page, "reject", "Not now, <b>wait</b>")
-        .await;
-    assert_eq!(done.status, StatusCode::SEE_OTHER);
-    let stored = stage.store.get(action.id).await.unwrap().unwrap();
-    assert!(
-        stored
-            .state
-            .end()
-            .unwrap()
-            .reason
-            .message
-            .contains("Sam (support) rejected it: Not now")
-    );
-    let page = sam.get(&format!("/actions/{id}")).await;
-    assert!(page.has("Rejected by Sam (support)") && !page.has("<b>wait</b>"));
-}
-
-#[tokio::test]
-async fn higher_risk_takes_a_second_step_and_high_risk_a_reason() {
-    let stage = Stage::start().await;
-    let action = stage
-        .ask(&Ask {
-            risk: Risk::High,
-            ..Ask::default()
-        })
-        .await;
-    let id = action.id.to_string();
-    let li = Browser::logged_in(&stage, "li").await;
-    let page = li.get(&format!("/actions/{id}")).await;
-    assert!(page.has(&format!("/actions/{id}/approve")) && !page.has("value=\"approve\""));
-    let step = li.get(&format!("/actions/{id}/approve")).await;
-    assert!(step.has("Evict pod shop/checkout") && step.has("needed: the risk is high"));
-    let silent = li.answer(&id, &step, "approve", "").await;
-    assert_eq!(silent.status, StatusCode::BAD_REQUEST);
-    let done = li.answer(&id, &step, "approve", "memory leak, known").await;
-    assert_eq!(done.status, StatusCode::SEE_OTHER);
-    assert_eq!(state(&stage, &action).await, StateName::Approved);
-}
-
-#[tokio::test]
-async fn two_seats_need_two_people_and_an_approval_can_be_withdrawn() {
-    let stage = Stage::start().await;
-    let action = stage
-        .ask(&Ask {
-            count: 2,
-            ..Ask::default()
-        })
-        .await;
-    let id = action.id.to_string();
-    let path = format!("/actions/{id}");
-    let (li, omar) = (
-        Browser::logged_in(&stage, "li").await,
-        Browser::logged_in(&stage, "omar").await,
-    );
-    let (page_li, page_omar) = (li.get(&path).await, omar.get(&path).await);
-    assert_eq!(
-        li.answer(&id, &page_li, "approve", "").await.status,
-        StatusCode::SEE_OTHER
-    );
-    assert_eq!(state(&stage, &action).await, StateName::Pending);
-    let list = li.get("/?tab=all").await;
-    assert!(list.has("1 of 2"));
-
-    // The other's page is older than the first approval: look again, then decide.
-    let stale = omar.answer(&id, &page_omar, "approve", "").await;
-    assert_eq!(stale.status, StatusCode::CONFLICT);
-    assert!(stale.has("Li Wei approved it at"));
-    let page_omar = omar.get(&path).await;
-    assert_eq!(
-        omar.answer(&id, &page_omar, "approve", "").await.status,
-        StatusCode::SEE_OTHER
-    );
-    assert_eq!(state(&stage, &action).await, StateName::Approved);
-
-    let page_li = li.get(&path).await;
-    assert!(page_li.has("Withdraw approval"));
-    assert_eq!(
-        li.answer(&id, &page_li, "withdraw", "").await.status,
-        StatusCode::SEE_OTHER
-    );
-    assert_eq!(state(&stage, &action).await, StateName::Pending);
-    let page_li = li.get(&path).await;
-    assert!(page_li.has("which is final") && !page_li.has("value=\"approve\""));
-    // The version is the newest, and still: final is final.
-    let again = li.answer(&id, &page_li, "approve", "").await;
-    assert_eq!(
-        state(&stage, &action).await,
-        StateName::Pending,
-        "{}",
-        again.status
-    );
-}
-
-#[tokio::test]
 async fn hostile_text_stays_text() {
     let stage = Stage::start().await;
     let evil =
@@ -703,58 +331,6 @@ async fn the_page_says_whether_a_tap_can_take_effect() {
 }
 
 #[tokio::test]
-async fn a_statement_that_the_executor_did_not_sign_offers_nothing() {
-    let mut stage = Stage::start().await;
-    // A forger with database access signs with a key of their own.
-    stage.signer = countersign_domain::Signer::generate(&countersign_domain::OsEntropy);
-    let action = stage.ask(&Ask::default()).await;
-    let id = action.id.to_string();
-    let li = Browser::logged_in(&stage, "li").await;
-    let page = li.get(&format!("/actions/{id}")).await;
-    assert_eq!(page.status, StatusCode::OK);
-    assert!(page.has("is not one that the executor signed") && !page.has("name=\"digest\""));
-    let digest = action
-        .state
-        .statement()
-        .unwrap()
-        .digest::<countersign_domain::Statement>();
-    let fields = [
-        ("csrf", page.field("csrf")),
-        ("digest", digest.to_string()),
-        ("version", action.version.to_string()),
-        ("verb", "approve".to_owned()),
-    ];
-    let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
-    let forced = li.post(&format!("/actions/{id}/decision"), &fields).await;
-    assert_eq!(forced.status, StatusCode::CONFLICT);
-    assert_eq!(state(&stage, &action).await, StateName::Pending);
-}
-
-#[tokio::test]
-async fn too_late_is_said_and_held_to() {
-    let stage = Stage::start().await;
-    let decide_in = SignedDuration::from_millis(1500);
-    let action = stage
-        .ask(&Ask {
-            decide_in,
-            ..Ask::default()
-        })
-        .await;
-    let id = action.id.to_string();
-    let li = Browser::logged_in(&stage, "li").await;
-    let page = li.get(&format!("/actions/{id}")).await;
-    let begun = now();
-    while now() < begun + decide_in {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let late = li.answer(&id, &page, "approve", "").await;
-    assert_eq!(late.status, StatusCode::CONFLICT);
-    assert!(late.has("Too late"));
-    let page = li.get(&format!("/actions/{id}")).await;
-    assert!(page.has("The time to decide is over") && !page.has("value=\"approve\""));
-}
-
-#[tokio::test]
 async fn the_page_follows_to_the_verified_end() {
     let stage = Stage::start().await;
     let action = stage.ask(&Ask::default()).await;
@@ -796,7 +372,7 @@ async fn the_page_follows_to_the_verified_end() {
 async fn wait_for(stream: &mut reqwest::Response, event: &str) {
     let wait = async {
         while let Some(chunk) = stream.chunk().await.unwrap() {
-            if String::from_utf8_lossy(&chunk).contains(&format!("event: {event}")) {
+            if String::from_utf8_lossy(&chunk).contains(&format!("event: {event}\ndata: {event}")) {
                 return;
             }
         }
@@ -873,6 +449,35 @@ async fn logging_out_ends_the_session_and_guessing_is_slowed() {
         .log_in("maria", PASSWORD, "//evil.example/")
         .await;
     assert_eq!(odd.location(), "/");
+}
+
+#[tokio::test]
+async fn behind_tls_the_cookie_is_bound_to_the_host() {
+    let stage = Stage::start_at("127.0.0.1:0", Some("https://sign.example.com/")).await;
+    let browser = Browser::new(&stage);
+    let fields = [("person", "li"), ("password", PASSWORD), ("next", "/audit")];
+    let log_in = |host: &str, origin: &str| {
+        let request = browser.request(Method::POST, "/login").form(&fields);
+        Browser::send(request.header(HOST, host).header(ORIGIN, origin))
+    };
+    let page = log_in("sign.example.com", "https://sign.example.com").await;
+    assert_eq!(
+        (page.status, page.location()),
+        (StatusCode::SEE_OTHER, "/audit")
+    );
+    let cookie = page.headers[SET_COOKIE].to_str().unwrap();
+    assert!(
+        cookie.starts_with("__Host-countersign=") && cookie.ends_with("; Secure"),
+        "{cookie}"
+    );
+    let foreign = log_in("sign.example.com", "https://example.com").await;
+    assert_eq!(foreign.status, StatusCode::FORBIDDEN);
+    let plain = log_in("sign.example.com", "http://sign.example.com").await;
+    assert_eq!(
+        plain.status,
+        StatusCode::FORBIDDEN,
+        "another scheme is another origin"
+    );
 }
 
 #[tokio::test]

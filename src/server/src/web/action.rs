@@ -5,10 +5,11 @@ use std::sync::PoisonError;
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Html;
-use countersign_domain::{ActionId, AuditEvent, Author, EventName};
+use countersign_domain::{ActionId, AuditEvent, Author, EventName, StateName, Statement, Target};
 use countersign_store::ActionDetail;
 
 use super::error::WebError;
+use super::notes::Piece;
 use super::present::Chrome;
 use super::session::SignedIn;
 use super::statement::Shown;
@@ -93,17 +94,20 @@ async fn view(
     who: &SignedIn,
 ) -> Result<ActionView, WebError> {
     let over = detail.action.state.name().is_terminal();
+    let shown = Shown::of(&detail.action, &web.app.executor_keys);
+    // What the executor signed, not what a row says: else the look could be at another pod.
+    let target = shown.verified().map_or_else(
+        || detail.action.proposal.target.clone(),
+        |signed| target_of(signed.body()),
+    );
     let look = async {
         if over {
             // The present says nothing about what is over.
             return super::live::Look::Unknown { why: String::new() };
         }
-        web.live
-            .look(&web.app, &detail.action.proposal.target)
-            .await
+        web.live.look(&web.app, &target).await
     };
     let (look, heartbeats) = tokio::join!(look, web.app.store.heartbeats());
-    let shown = Shown::of(&detail.action, &web.app.executor_keys);
     let material = Material {
         detail,
         shown: &shown,
@@ -114,6 +118,15 @@ async fn view(
         now: web.app.clock.now(),
     };
     Ok(ActionView::of(web, &material))
+}
+
+fn target_of(statement: &Statement) -> Target {
+    Target {
+        cluster: statement.cluster.id.clone(),
+        namespace: statement.namespace.clone(),
+        name: statement.name.clone(),
+        uid: statement.uid.clone(),
+    }
 }
 
 /// Who has seen which statement is part of the record: once a person and statement.
@@ -136,7 +149,7 @@ async fn note_viewed(web: &Web, detail: &ActionDetail, who: &SignedIn) -> Result
     if before || !first {
         return Ok(());
     }
-    let digest = sealed.digest::<countersign_domain::Statement>().to_string();
+    let digest = sealed.digest::<Statement>().to_string();
     let now = web.app.clock.now();
     let event = AuditEvent::new(
         now,
@@ -148,5 +161,10 @@ async fn note_viewed(web: &Web, detail: &ActionDetail, who: &SignedIn) -> Result
     .about(id)
     .with("statement", digest)
     .with("channel", "web");
-    Ok(web.app.store.audit(event).await?)
+    web.app.store.audit(event).await.map_err(|error| {
+        // Not noted: the next look is the first one again.
+        let mut seen = web.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.remove(&(id, who.person.clone()));
+        WebError::from(error)
+    })
 }

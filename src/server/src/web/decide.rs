@@ -11,6 +11,7 @@ use countersign_domain::{
     Statement, Verb, digest_text, eligible, seats_missing, visible,
 };
 use countersign_store::{ActionDetail, NewDecision, NextState, Transition};
+use countersign_telemetry::metric;
 use serde::Deserialize;
 
 use super::action;
@@ -255,6 +256,8 @@ async fn decide(
     let id = detail.action.id;
     let now = web.app.clock.now();
     let next = next_state(detail, statement, rules, who, verb, &reason, now);
+    let decides = detail.action.state.name() == StateName::Pending
+        && matches!(next, Some(NextState::Approved | NextState::Rejected(_)));
     let decision = Decision {
         v: "1".to_owned(),
         statement: signed.digest(),
@@ -292,6 +295,10 @@ async fn decide(
     crash::point("decision.before");
     let transition = web.app.store.decide(new, event).await?;
     crash::point("decision.after");
+    if matches!((&transition, decides), (Transition::Done(_), true)) {
+        let waited = now.duration_since(statement.admitted_at).as_secs_f64();
+        metrics::histogram!(metric::DECISION_LATENCY_SECONDS).record(waited);
+    }
     Ok(transition)
 }
 

@@ -141,7 +141,8 @@ fn follow(
     };
     let stream = unfold(follow, |mut follow| async move {
         let event = follow.next().await?;
-        Some((Ok(Event::default().event(event).data("")), follow))
+        // Browsers drop events without data.
+        Some((Ok(Event::default().event(event).data(event)), follow))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }

@@ -155,7 +155,10 @@ fn same_origin(headers: &HeaderMap, host: &str, external: &Url) -> Result<(), We
     let Ok(origin) = Url::parse(origin) else {
         return refuse();
     };
-    let same_host = matches!(origin.scheme(), "http" | "https")
+    // The external name is reached by the external scheme; other names of ours by either.
+    let scheme_fits = origin.host() != external.host() || origin.scheme() == external.scheme();
+    let same_host = scheme_fits
+        && matches!(origin.scheme(), "http" | "https")
         && (host == authority(&origin, false) || host == authority(&origin, true));
     if origin.origin() == external.origin() || same_host {
         Ok(())

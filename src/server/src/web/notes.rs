@@ -1,12 +1,14 @@
 //! What must be known before the tap: whether an approval can take effect, and what has changed
 //! since the executor looked.
 
+use std::collections::BTreeMap;
+
 use countersign_domain::{Policy, StateName, Statement, one_line};
 use countersign_store::Heartbeat;
 use jiff::{SignedDuration, Timestamp};
 
 use super::live::Look;
-use super::present::words;
+use super::present::{Moment, words};
 use super::statement::Shown;
 
 /// An executor that was not heard of for this long may be gone.
@@ -31,11 +33,18 @@ impl Note {
 /// One line of what was observed.
 pub(super) struct FactRow {
     pub label: String,
-    pub value: String,
+    pub value: Vec<Piece>,
     /// What it was when the executor looked, if that differs.
-    pub before: Option<String>,
+    pub before: Option<Vec<Piece>>,
     /// Known from the executor's look only, not from ours.
     pub only_then: bool,
+}
+
+/// A piece of a fact: words, or an instant that is shown in the reader's zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    Text(String),
+    At(Moment),
 }
 
 /// Everything about the executor and the policy, worst first.
@@ -108,7 +117,12 @@ pub(super) fn readiness(
 }
 
 /// What our own look says about the target: worth a note when it speaks against approving.
-pub(super) fn target_notes(shown: &Shown, state: StateName, look: &Look) -> Vec<Note> {
+pub(super) fn target_notes(
+    shown: &Shown,
+    state: StateName,
+    look: &Look,
+    now: Timestamp,
+) -> Vec<Note> {
     let mut notes = Vec::new();
     if !matches!(state, StateName::Pending | StateName::Approved) {
         return notes;
@@ -131,10 +145,10 @@ pub(super) fn target_notes(shown: &Shown, state: StateName, look: &Look) -> Vec<
             ),
         )),
         Look::Seen { facts, .. } => {
-            let changed: Vec<String> = rows(&statement.facts, look)
+            let changed: Vec<String> = rows(&statement.facts, look, now)
                 .into_iter()
                 .filter_map(|row| {
-                    Some(format!("{} {} → {}", row.label, row.before?, row.value))
+                    Some(format!("{} {} → {}", row.label, plain(&row.before?), plain(&row.value)))
                 })
                 .collect();
             if !changed.is_empty() {
@@ -178,13 +192,13 @@ const ORDER: [&str; 12] = [
 const RESTLESS: [&str; 2] = ["since", "last exit"];
 
 /// The facts then and now, side by side.
-pub(super) fn rows(then: &std::collections::BTreeMap<String, String>, look: &Look) -> Vec<FactRow> {
-    let empty = std::collections::BTreeMap::new();
-    let now = match look {
+pub(super) fn rows(then: &BTreeMap<String, String>, look: &Look, now: Timestamp) -> Vec<FactRow> {
+    let empty = BTreeMap::new();
+    let today = match look {
         Look::Seen { facts, .. } => facts,
         Look::Gone | Look::Unknown { .. } => &empty,
     };
-    let mut keys: Vec<&String> = then.keys().chain(now.keys()).collect();
+    let mut keys: Vec<&String> = then.keys().chain(today.keys()).collect();
     keys.sort_by_key(|key| {
         (
             ORDER
@@ -197,23 +211,21 @@ pub(super) fn rows(then: &std::collections::BTreeMap<String, String>, look: &Loo
     keys.dedup();
     keys.into_iter()
         .filter_map(|key| {
-            let row = |value: &str, before: Option<String>, only_then| FactRow {
-                label: one_line(key, 60),
-                value: tidy(value),
-                before,
+            let (before, after) = (then.get(key), today.get(key));
+            let value = pieces(after.or(before)?, now);
+            let before = before.map(|before| pieces(before, now));
+            let only_then = after.is_none();
+            let differs = before.as_ref().is_some_and(|before| {
+                !RESTLESS.contains(&key.as_str())
+                    && essence(key, &plain(before)) != essence(key, &plain(&value))
+            });
+            let label = one_line(key, 60);
+            Some(FactRow {
+                label,
+                value,
+                before: before.filter(|_| differs),
                 only_then,
-            };
-            match (then.get(key), now.get(key)) {
-                (Some(then), Some(now)) => {
-                    let (before, after) = (tidy(then), tidy(now));
-                    let differs = !RESTLESS.contains(&key.as_str())
-                        && essence(key, &before) != essence(key, &after);
-                    Some(row(now, differs.then_some(before), false))
-                }
-                (Some(then), None) => Some(row(then, None, true)),
-                (None, Some(now)) => Some(row(now, None, false)),
-                (None, None) => None,
-            }
+            })
         })
         .collect()
 }
@@ -227,8 +239,8 @@ fn essence<'a>(key: &str, value: &'a str) -> &'a str {
     }
 }
 
-/// Instants inside a fact become times of day; "(3 min ago)" was true when it was written only.
-pub(super) fn tidy(value: &str) -> String {
+/// Instants inside a fact become instants; "(3 min ago)" was true when it was written only.
+pub(super) fn pieces(value: &str, now: Timestamp) -> Vec<Piece> {
     let shown = one_line(value, 400);
     let mut text = shown.as_str();
     if let Some((before, after)) = text.rsplit_once(" (")
@@ -236,26 +248,42 @@ pub(super) fn tidy(value: &str) -> String {
     {
         text = before;
     }
-    let words: Vec<String> = text
-        .split(' ')
-        .map(|word| {
-            let bare = word.trim_end_matches(',');
-            match bare.parse::<Timestamp>() {
-                Ok(at) if bare.len() >= 20 => {
-                    format!("{} UTC{}", at.strftime("%H:%M:%S"), &word[bare.len()..])
-                }
-                _ => word.to_owned(),
+    let mut pieces = Vec::new();
+    let mut words = String::new();
+    for word in text.split_inclusive(' ') {
+        let bare = word.trim_end_matches([' ', ',']);
+        match bare.parse::<Timestamp>() {
+            Ok(at) if bare.len() >= 20 => {
+                pieces.push(Piece::Text(std::mem::take(&mut words)));
+                pieces.push(Piece::At(Moment { at, now }));
+                words.push_str(&word[bare.len()..]);
             }
+            _ => words.push_str(word),
+        }
+    }
+    pieces.push(Piece::Text(words));
+    pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
+    pieces
+}
+
+/// The same as one string, with times of day in UTC.
+fn plain(pieces: &[Piece]) -> String {
+    pieces
+        .iter()
+        .map(|piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::At(moment) => moment.at.strftime("%H:%M:%S UTC").to_string(),
         })
-        .collect();
-    words.join(" ")
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
 
     #[test]
     fn facts_say_what_changed_and_leave_restless_ones_alone() {
@@ -275,22 +303,22 @@ mod tests {
                 ("since".to_owned(), "2026-11-22T02:18:01Z".to_owned()),
             ]),
         };
-        let rows = rows(&then, &look);
+        let rows = rows(&then, &look, at("2026-11-22T02:19:00Z"));
         let labels: Vec<&str> = rows.iter().map(|row| row.label.as_str()).collect();
         assert_eq!(labels, ["restarts", "since", "dry run"]);
-        assert_eq!(rows[0].before.as_deref(), Some("1"));
-        assert_eq!(
-            (rows[1].value.as_str(), rows[1].before.is_none()),
-            ("02:18:01 UTC", true)
-        );
+        assert_eq!(rows[0].before.as_deref().map(plain).as_deref(), Some("1"));
+        assert_eq!(plain(&rows[1].value), "02:18:01 UTC");
+        assert!(rows[1].before.is_none());
         assert!(rows[2].only_then);
     }
 
     #[test]
     fn instants_inside_facts_become_times_of_day() {
-        assert_eq!(
-            tidy("OOMKilled, code 137, 2026-11-22T02:16:01Z (40 s ago)"),
-            "OOMKilled, code 137, 02:16:01 UTC"
+        let shown = pieces(
+            "OOMKilled, code 137, 2026-11-22T02:16:01Z (40 s ago)",
+            at("2026-11-22T02:19:00Z"),
         );
+        assert_eq!(plain(&shown), "OOMKilled, code 137, 02:16:01 UTC");
+        assert_eq!(shown.len(), 2);
     }
 }

@@ -58,7 +58,7 @@ impl Chrome {
 }
 
 /// An instant: the time of day, with the date when it is another day's.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
     pub at: Timestamp,
     pub now: Timestamp,

@@ -19,6 +19,8 @@ pub(super) struct Headline {
     pub class: &'static str,
     pub title: String,
     pub sentence: String,
+    /// Since when it is on hold; the sentence says why.
+    pub held: Option<Moment>,
     /// A deadline, and what ends then.
     pub left: Option<(Left, &'static str)>,
 }
@@ -36,17 +38,18 @@ pub(super) fn headline(
         .map(|end| visible(&end.reason.message, CAP))
         .unwrap_or_default();
     let held = |otherwise: &str| match action.state.held() {
-        Some(held) => format!(
-            "On hold for {}: {}",
-            words(now.duration_since(held.since)),
-            visible(&held.reason.message, CAP)
-        ),
+        Some(held) => visible(&held.reason.message, CAP),
         None => otherwise.to_owned(),
     };
+    let since = action.state.held().map(|held| Moment {
+        at: held.since,
+        now,
+    });
     let line = |class, title: &str, sentence: String| Headline {
         class,
         title: title.to_owned(),
         sentence,
+        held: since,
         left: None,
     };
     match &action.state {
@@ -88,6 +91,7 @@ pub(super) fn headline(
                 },
                 title,
                 sentence: held("The executor checks everything once more, then acts."),
+                held: since,
                 left: statement.map(|statement| {
                     (
                         Left {
@@ -337,7 +341,7 @@ fn note(event: &AuditEvent) -> String {
         .details
         .get("verb")
         .filter(|_| event.event == EventName::Decided);
-    let text = ["message", "reason", "ticket", "key"]
+    let text = ["message", "reason", "ticket", "moment"]
         .into_iter()
         .find_map(|key| event.details.get(key).filter(|value| !value.is_empty()));
     match (verb, text) {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::Web;
 use super::live::Look;
-use super::notes::{self, FactRow, Note};
+use super::notes::{self, FactRow, Note, Piece};
 use super::present::{Ago, Moment, and_list, name_of, words};
 use super::session::SignedIn;
 use super::statement::Shown;
@@ -46,7 +46,7 @@ pub(super) struct ActionView {
     pub policy: Option<PolicyView>,
     pub form: Option<Form>,
     pub why_not: String,
-    pub outcome: Vec<(String, String)>,
+    pub outcome: Vec<(String, Vec<Piece>)>,
     pub timeline: Vec<Line>,
     /// Whether anything can still happen: the page then follows.
     pub follows: bool,
@@ -61,6 +61,12 @@ pub(super) enum SeenNow {
     Over,
 }
 
+impl SeenNow {
+    pub(super) const fn is_live(&self) -> bool {
+        matches!(self, Self::Live(..))
+    }
+}
+
 pub(super) struct TicketLink {
     pub key: String,
     pub url: String,
@@ -68,6 +74,9 @@ pub(super) struct TicketLink {
 
 /// What exactly would be, or was, done.
 pub(super) struct Change {
+    /// For the first look: what happens, without a uid in the way.
+    pub brief: String,
+    /// The sentence that ticket and AI are shown, too.
     pub sentence: String,
     pub uid: String,
     pub kube_system_uid: String,
@@ -178,7 +187,7 @@ impl ActionView {
                 ),
             });
         }
-        notes.extend(notes::target_notes(shown, state, look));
+        notes.extend(notes::target_notes(shown, state, look, now));
         if let Some(statement) = statement {
             notes.extend(notes::readiness(
                 statement,
@@ -208,7 +217,7 @@ impl ActionView {
             risk: statement.map(|statement| statement.risk),
             headline: story::headline(action, detail, shown, registry, now),
             steps: story::steps(&action.state),
-            agent: one_line(&proposal.agent, 64),
+            agent: one_line(statement.map_or(&proposal.agent, |s| &s.agent), 64),
             people: people(statement, &proposal.agent, registry),
             asked: Moment {
                 at: action.created_at,
@@ -216,7 +225,7 @@ impl ActionView {
             },
             ticket: detail.ticket.as_ref().and_then(link),
             notes,
-            facts: notes::rows(then, if over { &over_look } else { look }),
+            facts: notes::rows(then, if over { &over_look } else { look }, now),
             seen: seen(look, over, now),
             looked: statement.map(|statement| Moment {
                 at: statement.admitted_at,
@@ -228,7 +237,7 @@ impl ActionView {
                 .map(|statement| policy(statement, detail, registry, who, heartbeat, now)),
             form,
             why_not,
-            outcome: outcome(detail),
+            outcome: outcome(detail, now),
             timeline: story::timeline(&detail.timeline, registry, now),
             follows: !over,
         }
@@ -272,6 +281,7 @@ fn change(signed: &Signed<Statement>, now: Timestamp) -> Change {
     let statement = signed.body();
     let digest = signed.digest();
     Change {
+        brief: brief(statement),
         sentence: one_line(&statement.change(), 1000),
         uid: statement.uid.clone(),
         kube_system_uid: statement.cluster.kube_system_uid.clone(),
@@ -280,7 +290,10 @@ fn change(signed: &Signed<Statement>, now: Timestamp) -> Change {
         success: success(statement),
         inverse: match &statement.inverse {
             Inverse::None { because } => {
-                format!("none, because {}.", one_line(because, 300).trim_end_matches('.'))
+                format!(
+                    "none, because {}.",
+                    one_line(because, 300).trim_end_matches('.')
+                )
             }
         },
         short: digest.short(),
@@ -296,6 +309,21 @@ fn change(signed: &Signed<Statement>, now: Timestamp) -> Change {
             at: statement.execute_by,
             now,
         },
+    }
+}
+
+fn brief(statement: &Statement) -> String {
+    match statement.kind {
+        ActionKind::RestartPod => {
+            let next = statement.owner().map_or_else(String::new, |owner| {
+                let name = one_line(&owner.name, 253);
+                format!(
+                    " {} {name} makes its replacement.",
+                    one_line(&owner.kind, 63)
+                )
+            });
+            format!("This one pod is evicted.{next}")
+        }
     }
 }
 
@@ -477,7 +505,7 @@ fn form(
 }
 
 /// What the executor's last record says it saw.
-fn outcome(detail: &ActionDetail) -> Vec<(String, String)> {
+fn outcome(detail: &ActionDetail, now: Timestamp) -> Vec<(String, Vec<Piece>)> {
     if !matches!(
         detail.action.state.name(),
         StateName::Succeeded | StateName::Failed | StateName::Refused | StateName::Indeterminate
@@ -491,7 +519,12 @@ fn outcome(detail: &ActionDetail) -> Vec<(String, String)> {
             record
                 .details
                 .iter()
-                .map(|(key, value)| (one_line(key, 60).replace('_', " "), notes::tidy(value)))
+                .map(|(key, value)| {
+                    (
+                        one_line(key, 60).replace('_', " "),
+                        notes::pieces(value, now),
+                    )
+                })
                 .collect()
         })
         .unwrap_or_default()

@@ -3,16 +3,18 @@
 //! example that shows the pages in a browser.
 
 #![allow(dead_code, reason = "the example and each test use a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "test code, also where an example includes it"
+)]
+
+mod api_server;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, RwLock};
 
 use argon2::password_hash::PasswordHasher;
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::routing::get;
 use countersign_domain::{
     Action, ActionId, ActionKind, AuditEvent, Author, Clock, ClusterRef, Code, Count, EventName,
     ExecutionRecord, Inverse, OsEntropy, OwnerRef, Policy, Predicate, Proposal, Reason, RecordKind,
@@ -28,9 +30,10 @@ use countersign_store::{
     SignedStep, Ticket, Transition,
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use api_server::{api_server, kubeconfig_for};
 
 pub const CLUSTER: &str = "prod-eu";
 pub const PASSWORD: &str = "correct horse battery";
@@ -121,11 +124,11 @@ impl Default for Ask {
 
 impl Stage {
     pub async fn start() -> Self {
-        Self::start_at("127.0.0.1:0", "").await
+        Self::start_at("127.0.0.1:0", None).await
     }
 
-    /// `more` is appended to the configuration.
-    pub async fn start_at(listen: &str, more: &str) -> Self {
+    /// `external`: the address at which a proxy serves it.
+    pub async fn start_at(listen: &str, external: Option<&str>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let restarts = Arc::new(AtomicU32::new(3));
@@ -152,7 +155,7 @@ impl Stage {
         std::fs::write(
             &file,
             format!(
-                "policy_file = \"p\"\nregistry_file = \"r\"\n{more}\n[database]\nurl = \"x\"\n[keys]\nfile = \
+                "policy_file = \"p\"\nregistry_file = \"r\"\n[database]\nurl = \"x\"\n[keys]\nfile = \
                  \"k\"\nexecutor_public_key_file = \"e\"\n{accounts}"
             ),
         )
@@ -189,7 +192,10 @@ impl Stage {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             metrics: None,
-            external_url: format!("{url}/").parse().unwrap(),
+            external_url: external
+                .map_or(format!("{url}/"), str::to_owned)
+                .parse()
+                .unwrap(),
             shutdown: CancellationToken::new(),
         });
         let router = web::router(app.clone());
@@ -426,7 +432,11 @@ impl Stage {
 
     /// `approved` -> `executing`.
     pub async fn begin(&self, id: ActionId) -> Claimed {
-        let mut work = self.claim(id).await;
+        let work = self.claim(id).await;
+        self.begin_claimed(work).await
+    }
+
+    pub async fn begin_claimed(&self, mut work: Claimed) -> Claimed {
         let step = self.step(
             &work,
             RecordKind::Intent,
@@ -557,110 +567,10 @@ pub fn uid_of(pod: &str) -> String {
     )
 }
 
-fn owner() -> OwnerRef {
+pub fn owner() -> OwnerRef {
     OwnerRef {
         kind: "ReplicaSet".into(),
         name: "checkout-7d9f8b6c5".into(),
         uid: "5a1d1f0e-9f8b-4a7d-9c51-b3e8d2a4c6f1".into(),
     }
-}
-
-fn kubeconfig_for(server: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters:\n- name: c\n  cluster:\n    server: {server}\n\
-         users:\n- name: u\n  user:\n    token: t\ncontexts:\n- name: c\n  context:\n    cluster: c\n    user: u\n"
-    )
-}
-
-/// Every pod of every name exists and crashes, but those whose name begins with `gone` or `slow`.
-async fn api_server(restarts: Arc<AtomicU32>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let list = |kind: &'static str| {
-        move || async move {
-            Json(json!({ "kind": format!("{kind}List"), "metadata": {}, "items": [] }))
-        }
-    };
-    let router = axum::Router::new()
-        .route("/api/v1/namespaces/shop/pods/{name}", get(pod))
-        .route("/api/v1/namespaces/shop/pods", get(siblings))
-        .route(
-            "/apis/apps/v1/namespaces/shop/replicasets/{name}",
-            get(replica_set),
-        )
-        .route(
-            "/apis/policy/v1/namespaces/shop/poddisruptionbudgets",
-            get(list("PodDisruptionBudget")),
-        )
-        .with_state(restarts);
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
-}
-
-async fn pod(
-    State(restarts): State<Arc<AtomicU32>>,
-    Path(name): Path<String>,
-) -> (StatusCode, Json<Value>) {
-    if name.starts_with("gone") {
-        let status =
-            json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 });
-        return (StatusCode::NOT_FOUND, Json(status));
-    }
-    if name.starts_with("slow") {
-        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
-    }
-    (
-        StatusCode::OK,
-        Json(pod_json(
-            &name,
-            &uid_of(&name),
-            false,
-            restarts.load(Ordering::Relaxed),
-        )),
-    )
-}
-
-fn pod_json(name: &str, uid: &str, ready: bool, restarts: u32) -> Value {
-    let since = (now() - SignedDuration::from_mins(22)).to_string();
-    let state = if ready {
-        json!({ "running": { "startedAt": since } })
-    } else {
-        json!({ "waiting": { "reason": "CrashLoopBackOff" } })
-    };
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {
-            "name": name, "namespace": "shop", "uid": uid, "resourceVersion": "42",
-            "creationTimestamp": since, "labels": { "app": "checkout" },
-            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
-                "name": owner().name, "uid": owner().uid }],
-        },
-        "spec": { "nodeName": "node-3", "restartPolicy": "Always",
-            "containers": [{ "name": "app", "image": "shop/checkout:1.4.2" }] },
-        "status": {
-            "phase": "Running", "startTime": since,
-            "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" },
-                "lastTransitionTime": since }],
-            "containerStatuses": [{ "name": "app", "ready": ready, "restartCount": restarts,
-                "image": "shop/checkout:1.4.2", "imageID": "", "state": state }],
-        },
-    })
-}
-
-async fn siblings() -> Json<Value> {
-    let others = ["checkout-7d9f8b6c5-b7t2m", "checkout-7d9f8b6c5-kk9wd"];
-    let items: Vec<Value> = others
-        .iter()
-        .map(|name| pod_json(name, &uid_of(name), true, 0))
-        .collect();
-    Json(json!({ "kind": "PodList", "metadata": { "resourceVersion": "42" }, "items": items }))
-}
-
-async fn replica_set(Path(name): Path<String>) -> Json<Value> {
-    Json(json!({
-        "apiVersion": "apps/v1", "kind": "ReplicaSet",
-        "metadata": { "name": name, "namespace": "shop", "uid": owner().uid, "resourceVersion": "7",
-            "creationTimestamp": now().to_string(), "generation": 1 },
-        "spec": { "replicas": 3 }, "status": { "replicas": 3, "readyReplicas": 2, "observedGeneration": 1 },
-    }))
 }

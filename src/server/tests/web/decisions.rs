@@ -1,0 +1,288 @@
+//! Who may decide what, how often, until when, and what everybody else is told.
+
+use std::time::Duration;
+
+use countersign_domain::{EventName, Risk, StateName};
+use jiff::SignedDuration;
+use reqwest::StatusCode;
+
+use crate::browser::{Browser, events, state};
+use crate::stage::{Ask, Stage, now};
+
+#[tokio::test]
+async fn one_decision_at_most_and_the_loser_is_told() {
+    let stage = Stage::start().await;
+    let action = stage.ask(&Ask::default()).await;
+    let id = action.id.to_string();
+    let path = format!("/actions/{id}");
+    let (li, omar) = (
+        Browser::logged_in(&stage, "li").await,
+        Browser::logged_in(&stage, "omar").await,
+    );
+    let (page_li, page_omar) = (li.get(&path).await, omar.get(&path).await);
+
+    // A digest that is not the stored one, whatever else fits.
+    let digest = "0".repeat(64);
+    let fields = [
+        ("csrf", page_li.field("csrf")),
+        ("digest", digest),
+        ("version", page_li.field("version")),
+        ("verb", "approve".to_owned()),
+    ];
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let stale = li.post(&format!("{path}/decision"), &fields).await;
+    assert_eq!(stale.status, StatusCode::CONFLICT);
+    assert!(stale.has("This page was stale"));
+    assert_eq!(
+        events(&stage, &action, EventName::DecisionRefused)
+            .await
+            .len(),
+        1
+    );
+
+    let (first, second) = tokio::join!(
+        li.answer(&id, &page_li, "approve", ""),
+        omar.answer(&id, &page_omar, "reject", "Wrong target"),
+    );
+    let (won, lost) = if first.status == StatusCode::SEE_OTHER {
+        (StateName::Approved, &second)
+    } else {
+        (StateName::Rejected, &first)
+    };
+    assert_eq!(lost.status, StatusCode::CONFLICT, "{}", lost.body);
+    let (name, verb) = if won == StateName::Approved {
+        ("Li Wei", "approved")
+    } else {
+        ("Omar", "rejected")
+    };
+    assert!(lost.has("Already decided") && lost.has(name) && lost.has(verb) && lost.has(" UTC "));
+    assert_eq!(state(&stage, &action).await, won);
+    let detail = stage.store.detail(action.id).await.unwrap().unwrap();
+    assert_eq!(detail.decisions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_double_click_is_one_answer() {
+    let stage = Stage::start().await;
+    let action = stage.ask(&Ask::default()).await;
+    let id = action.id.to_string();
+    let li = Browser::logged_in(&stage, "li").await;
+    let page = li.get(&format!("/actions/{id}")).await;
+    let (first, second) = tokio::join!(
+        li.answer(&id, &page, "approve", ""),
+        li.answer(&id, &page, "approve", "")
+    );
+    assert_eq!(
+        (first.status, second.status),
+        (StatusCode::SEE_OTHER, StatusCode::SEE_OTHER)
+    );
+    let third = li.answer(&id, &page, "approve", "").await;
+    assert_eq!(third.status, StatusCode::SEE_OTHER);
+    let detail = stage.store.detail(action.id).await.unwrap().unwrap();
+    assert_eq!(detail.decisions.len(), 1);
+    assert_eq!(events(&stage, &action, EventName::Approved).await.len(), 1);
+}
+
+#[tokio::test]
+async fn those_who_may_not_approve_get_no_button_and_no_effect() {
+    let stage = Stage::start().await;
+    let action = stage.ask(&Ask::default()).await;
+    let id = action.id.to_string();
+    for (person, why) in [
+        ("maria", "can speak through the agent"),
+        ("sam", "fills none of these seats"),
+    ] {
+        let browser = Browser::logged_in(&stage, person).await;
+        let page = browser.get(&format!("/actions/{id}")).await;
+        assert!(
+            !page.has("value=\"approve\"") && !page.has("/approve\""),
+            "{person}"
+        );
+        assert!(
+            page.has("You cannot approve this") && page.has(why),
+            "{person}"
+        );
+        let confirm = browser.get(&format!("/actions/{id}/approve")).await;
+        assert_eq!(confirm.status, StatusCode::FORBIDDEN, "{person}");
+        let forced = browser.answer(&id, &page, "approve", "").await;
+        assert_eq!(forced.status, StatusCode::FORBIDDEN, "{person}");
+    }
+    assert_eq!(state(&stage, &action).await, StateName::Pending);
+    let refused = events(&stage, &action, EventName::DecisionRefused).await;
+    assert_eq!(refused.len(), 2);
+
+    // Where the rule lets the asker's own human approve, the page says so and offers it.
+    let own = stage
+        .ask(&Ask {
+            self_approval: true,
+            pod: "own-1".into(),
+            ..Ask::default()
+        })
+        .await;
+    let maria = Browser::logged_in(&stage, "maria").await;
+    let page = maria.get(&format!("/actions/{}", own.id)).await;
+    assert!(page.has("no second pair of eyes"));
+    let answered = maria
+        .answer(&own.id.to_string(), &page, "approve", "")
+        .await;
+    assert_eq!(answered.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_rejection_needs_a_reason_and_carries_it_on() {
+    let stage = Stage::start().await;
+    let action = stage.ask(&Ask::default()).await;
+    let id = action.id.to_string();
+    let sam = Browser::logged_in(&stage, "sam").await;
+    let page = sam.get(&format!("/actions/{id}")).await;
+    let silent = sam.answer(&id, &page, "reject", "  ").await;
+    assert_eq!(silent.status, StatusCode::BAD_REQUEST);
+    assert!(silent.has("Say why"));
+    let long = sam.answer(&id, &page, "reject", &"y".repeat(501)).await;
+    assert_eq!(long.status, StatusCode::BAD_REQUEST);
+    // Anyone in the registry may say no.
+    let done = sam
+        .answer(&id, &page, "reject", "Not now, <b>wait</b>")
+        .await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+    let stored = stage.store.get(action.id).await.unwrap().unwrap();
+    assert!(
+        stored
+            .state
+            .end()
+            .unwrap()
+            .reason
+            .message
+            .contains("Sam (support) rejected it: Not now")
+    );
+    let page = sam.get(&format!("/actions/{id}")).await;
+    assert!(page.has("Rejected by Sam (support)") && !page.has("<b>wait</b>"));
+}
+
+#[tokio::test]
+async fn higher_risk_takes_a_second_step_and_high_risk_a_reason() {
+    let stage = Stage::start().await;
+    let action = stage
+        .ask(&Ask {
+            risk: Risk::High,
+            ..Ask::default()
+        })
+        .await;
+    let id = action.id.to_string();
+    let li = Browser::logged_in(&stage, "li").await;
+    let page = li.get(&format!("/actions/{id}")).await;
+    assert!(page.has(&format!("/actions/{id}/approve")) && !page.has("value=\"approve\""));
+    let step = li.get(&format!("/actions/{id}/approve")).await;
+    assert!(step.has("Evict pod shop/checkout") && step.has("needed: the risk is high"));
+    let silent = li.answer(&id, &step, "approve", "").await;
+    assert_eq!(silent.status, StatusCode::BAD_REQUEST);
+    let done = li.answer(&id, &step, "approve", "memory leak, known").await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+    assert_eq!(state(&stage, &action).await, StateName::Approved);
+}
+
+#[tokio::test]
+async fn two_seats_need_two_people_and_an_approval_can_be_withdrawn() {
+    let stage = Stage::start().await;
+    let action = stage
+        .ask(&Ask {
+            count: 2,
+            ..Ask::default()
+        })
+        .await;
+    let id = action.id.to_string();
+    let path = format!("/actions/{id}");
+    let (li, omar) = (
+        Browser::logged_in(&stage, "li").await,
+        Browser::logged_in(&stage, "omar").await,
+    );
+    let (page_li, page_omar) = (li.get(&path).await, omar.get(&path).await);
+    assert_eq!(
+        li.answer(&id, &page_li, "approve", "").await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(state(&stage, &action).await, StateName::Pending);
+    let list = li.get("/?tab=all").await;
+    assert!(list.has("1 of 2"));
+
+    // The other's page is older than the first approval: look again, then decide.
+    let stale = omar.answer(&id, &page_omar, "approve", "").await;
+    assert_eq!(stale.status, StatusCode::CONFLICT);
+    assert!(stale.has("Li Wei approved it at"));
+    let page_omar = omar.get(&path).await;
+    assert_eq!(
+        omar.answer(&id, &page_omar, "approve", "").await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(state(&stage, &action).await, StateName::Approved);
+
+    let page_li = li.get(&path).await;
+    assert!(page_li.has("Withdraw approval"));
+    assert_eq!(
+        li.answer(&id, &page_li, "withdraw", "").await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(state(&stage, &action).await, StateName::Pending);
+    let page_li = li.get(&path).await;
+    assert!(page_li.has("which is final") && !page_li.has("value=\"approve\""));
+    // The version is the newest, and still: final is final.
+    let again = li.answer(&id, &page_li, "approve", "").await;
+    assert_eq!(
+        state(&stage, &action).await,
+        StateName::Pending,
+        "{}",
+        again.status
+    );
+}
+
+#[tokio::test]
+async fn a_statement_that_the_executor_did_not_sign_offers_nothing() {
+    let mut stage = Stage::start().await;
+    // A forger with database access signs with a key of their own.
+    stage.signer = countersign_domain::Signer::generate(&countersign_domain::OsEntropy);
+    let action = stage.ask(&Ask::default()).await;
+    let id = action.id.to_string();
+    let li = Browser::logged_in(&stage, "li").await;
+    let page = li.get(&format!("/actions/{id}")).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.has("is not one that the executor signed") && !page.has("name=\"digest\""));
+    let digest = action
+        .state
+        .statement()
+        .unwrap()
+        .digest::<countersign_domain::Statement>();
+    let fields = [
+        ("csrf", page.field("csrf")),
+        ("digest", digest.to_string()),
+        ("version", action.version.to_string()),
+        ("verb", "approve".to_owned()),
+    ];
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let forced = li.post(&format!("/actions/{id}/decision"), &fields).await;
+    assert_eq!(forced.status, StatusCode::CONFLICT);
+    assert_eq!(state(&stage, &action).await, StateName::Pending);
+}
+
+#[tokio::test]
+async fn too_late_is_said_and_held_to() {
+    let stage = Stage::start().await;
+    let decide_in = SignedDuration::from_millis(1500);
+    let action = stage
+        .ask(&Ask {
+            decide_in,
+            ..Ask::default()
+        })
+        .await;
+    let id = action.id.to_string();
+    let li = Browser::logged_in(&stage, "li").await;
+    let page = li.get(&format!("/actions/{id}")).await;
+    let begun = now();
+    while now() < begun + decide_in {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let late = li.answer(&id, &page, "approve", "").await;
+    assert_eq!(late.status, StatusCode::CONFLICT);
+    assert!(late.has("Too late"));
+    let page = li.get(&format!("/actions/{id}")).await;
+    assert!(page.has("The time to decide is over") && !page.has("value=\"approve\""));
+}
