@@ -39,7 +39,8 @@ CREATE TABLE actions (
     ended_at        INTEGER,
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL
-) STRICT;
+    -- Rows are kept in the order of their ids, which is that of creation: one tree less to write.
+) STRICT, WITHOUT ROWID;
 
 -- One live action for one caller and one change.
 CREATE UNIQUE INDEX actions_live ON actions (agent, uid, cluster, kind, params_hash)

@@ -206,7 +206,7 @@ impl Database {
     }
 }
 
-fn decode<T: Row, R: sqlx::Row>(rows: &[R]) -> Result<Vec<T>, StoreError>
+fn decode<T, R: sqlx::Row>(rows: &[R]) -> Result<Vec<T>, StoreError>
 where
     T: for<'r> sqlx::FromRow<'r, R>,
 {
@@ -225,7 +225,7 @@ enum Address {
     /// `url` is for people and has no password.
     Postgres {
         url: String,
-        options: PgConnectOptions,
+        options: Box<PgConnectOptions>,
     },
 }
 
@@ -255,7 +255,7 @@ impl Address {
             .disable_statement_logging();
         Ok(Self::Postgres {
             url: shown,
-            options,
+            options: Box::new(options),
         })
     }
 

@@ -190,6 +190,12 @@ static HEARTBEAT: LazyLock<Write> = LazyLock::new(|| {
     .quiet()
 });
 
+/// Those whose plans are tested.
+#[cfg(test)]
+pub(crate) const VERBS: &[&LazyLock<Write>] = &[
+    &ADMIT, &DENY, &BEGIN, &END, &HOLD, &RENEW, &RELEASE, &DERIVED, &HEARTBEAT,
+];
+
 impl ExecutorStore {
     /// Grows whenever something was committed, here or in another process, and now and then
     /// without a cause: look again.

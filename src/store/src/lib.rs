@@ -9,6 +9,8 @@ mod database;
 mod error;
 mod executor;
 mod model;
+#[cfg(test)]
+mod plans;
 mod postgres;
 mod rows;
 mod schema;

@@ -19,10 +19,15 @@ pub(crate) enum Value {
     Bytes(Vec<u8>),
 }
 
+/// The text as it will be read back: PostgreSQL cannot hold a zero character, and both engines get the
+/// same substitute.
+pub(crate) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 impl From<Option<&str>> for Value {
     fn from(text: Option<&str>) -> Self {
-        // PostgreSQL cannot hold a zero character in text; both engines get the same substitute.
-        Self::Text(text.map(|text| text.replace('\0', "\u{fffd}")))
+        Self::Text(text.map(storable))
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 
 use countersign_domain::{
     Action, ActionId, AuditEvent, Author, Channel, Code, EventName, OsEntropy, Proposal, Reason,
-    StateName, Target, Verb, canonical_json, digest_text,
+    State, StateName, Target, Verb, canonical_json, digest_text, to_millis,
 };
 use jiff::Timestamp;
 
 use super::{ServerStore, before, get, transition};
 use crate::rows::{ACTION, ActionRow, event_args, parse, time, to_json};
-use crate::sql::{Follow, Write, args};
+use crate::sql::{Follow, Write, args, storable};
 use crate::{Cap, Caps, NewDecision, NextState, Proposed, StoreError, Topic, Transition};
 
 /// States in which a proposal still stands in the way of an equal one: all that are not terminal.
@@ -25,7 +25,7 @@ pub(crate) const TELL: [Topic; 2] = [Topic::TicketUpdate, Topic::Notify];
 /// $1-$10 event; $11 id, $12 kind, $13 cluster, $14 namespace, $15 name, $16 uid, $17 params,
 /// $18 params_hash, $19 agent, $20 session, $21 reason, $22 idempotency_key, $23 now, $24 cap of
 /// waiting ones, $25 cap of the last hour, $26 the lowest id of the last hour.
-static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
     let change = format!(
         "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
              params_hash, agent, session, reason, idempotency_key, created_at, updated_at) \
@@ -35,9 +35,12 @@ static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
         COUNT_WAITING = count_waiting("$19"),
         COUNT_HOUR = count_hour("$19", "$26"),
     );
-    Write::guarded(&change, ACTION, &[Follow::audit(1)])
+    // Only the id comes back: the rest is known here, and reading 26 columns costs more.
+    Write::guarded(&change, "id", &[Follow::audit(1)])
 });
 
+/// Small, since the caps hold them small. No `LIMIT $n` here: SQLite plans such a statement anew
+/// each time it runs, which takes longer than the commit.
 fn count_waiting(agent: &str) -> String {
     format!("SELECT count(*) FROM actions WHERE agent = {agent} AND {LIVE} AND {WAITING}")
 }
@@ -51,7 +54,7 @@ fn count_hour(agent: &str, lowest: &str) -> String {
 ///
 /// A withdrawal or rejection of something approved is good until it would run; an approval only
 /// while people may decide. Each decision lets the executor look at once.
-static DECIDE: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static DECIDE: LazyLock<Write> = LazyLock::new(|| {
     let decision = Follow::values(
         "decisions (action_id, decided_at, person, verb, channel, reason, json, kid, signature)",
         "$11, $16, $18, $19, $20, $21, $22, $23, $24",
@@ -90,7 +93,7 @@ const ENDED: &str = "version = version + 1, updated_at = $14, ended_at = $14, en
      lease_token = NULL, lease_holder = NULL, lease_until = NULL";
 
 /// $1-$10 event; $11 id, $12 end code, $13 end message, $14 now, $15 agent.
-static CANCEL: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static CANCEL: LazyLock<Write> = LazyLock::new(|| {
     Write::guarded(
         &format!(
             "UPDATE actions SET state = 'cancelled', {ENDED} WHERE id = $11 AND agent = $15 \
@@ -103,7 +106,7 @@ static CANCEL: LazyLock<Write> = LazyLock::new(|| {
 });
 
 /// $1-$10 event; $11 id, $12 end code, $13 end message, $14 now, $15 version.
-static EXPIRE: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static EXPIRE: LazyLock<Write> = LazyLock::new(|| {
     Write::guarded(
         &format!(
             "UPDATE actions SET state = 'expired', {ENDED} WHERE id = $11 AND version = $15 \
@@ -166,9 +169,9 @@ impl ServerStore {
         ]);
         // What stood in the way may be gone before we look at it; then there is nothing in the way.
         for _ in 0..4 {
-            let mut stored: Vec<ActionRow> = self.db.write(&PROPOSE, values.clone()).await?;
-            if let Some(row) = stored.pop() {
-                return Ok(Proposed::Created(row.action()?));
+            let stored: Vec<(String,)> = self.db.write(&PROPOSE, values.clone()).await?;
+            if !stored.is_empty() {
+                return Ok(Proposed::Created(created(proposal, id, now)));
             }
             if let Some(found) = self.in_the_way(proposal, &hash, caps, &lowest).await? {
                 return Ok(found);
@@ -360,6 +363,33 @@ impl ServerStore {
             }
         }
         Ok(expired)
+    }
+}
+
+/// The action that was just stored, as it would be read back.
+fn created(proposal: &Proposal, id: ActionId, now: Timestamp) -> Action {
+    let target = &proposal.target;
+    let at = to_millis(now);
+    Action {
+        id,
+        version: 1,
+        proposal: Proposal {
+            kind: proposal.kind,
+            target: Target {
+                cluster: storable(&target.cluster),
+                namespace: storable(&target.namespace),
+                name: storable(&target.name),
+                uid: storable(&target.uid),
+            },
+            params: proposal.params.clone(),
+            agent: storable(&proposal.agent),
+            session: storable(&proposal.session),
+            reason: storable(&proposal.reason),
+            idempotency_key: proposal.idempotency_key.as_deref().map(storable),
+        },
+        state: State::Checking { held: None },
+        created_at: at,
+        updated_at: at,
     }
 }
 

@@ -30,6 +30,26 @@ impl ServerStore {
     }
 }
 
+/// Those whose plans are tested.
+#[cfg(test)]
+pub(crate) use {
+    actions::DUE,
+    outbox::{OPEN_TICKETS, PICK as OUTBOX_PICK},
+    reading::GAUGES,
+};
+#[cfg(test)]
+pub(crate) const VERBS: &[&std::sync::LazyLock<crate::sql::Write>] = &[
+    &actions::PROPOSE,
+    &actions::DECIDE,
+    &actions::CANCEL,
+    &actions::EXPIRE,
+    &outbox::CLAIM,
+    &outbox::DONE,
+    &outbox::RETRY,
+    &outbox::ADD,
+    &outbox::TICKET_RECORD,
+];
+
 /// One action, or none.
 pub(crate) async fn get(db: &Database, id: ActionId) -> Result<Option<Action>, StoreError> {
     let text = format!("SELECT {} FROM actions WHERE id = $1", crate::rows::ACTION);

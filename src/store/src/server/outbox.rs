@@ -11,28 +11,28 @@ use crate::sql::{Follow, Write, args};
 use crate::{OutboxItem, StoreError, Ticket, Topic};
 
 /// $1-$3 topics, $4 now, $5 limit, $6 token, $7 lease until. PostgreSQL finds no row that somebody
-/// else is taking; an earlier one that is not done, leased or not, always stands in the way.
+/// else is taking (the sum keeps SQLite from planning anew each time); an earlier one that is not done, leased or not, always stands in the way.
 pub(crate) const PICK: &str = "SELECT id FROM outbox WHERE done_at IS NULL \
      AND topic IN ($1, $2, $3) AND not_before <= $4 \
      AND (lease_until IS NULL OR lease_until <= $4) \
      AND NOT EXISTS (SELECT 1 FROM outbox AS earlier WHERE earlier.action_id = outbox.action_id \
          AND earlier.family = outbox.family AND earlier.done_at IS NULL AND earlier.id < outbox.id) \
-     ORDER BY id LIMIT $5";
+     ORDER BY id LIMIT ($5 + 0)";
 
-static CLAIM: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static CLAIM: LazyLock<Write> = LazyLock::new(|| {
     let set = "lease_token = $6, lease_until = $7, attempts = attempts + 1";
     Write::claim("outbox", PICK, set, OUTBOX)
 });
 
 /// $1-$10 event or nulls; $11 id, $12 token, $13 now.
-static DONE: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static DONE: LazyLock<Write> = LazyLock::new(|| {
     let change = "UPDATE outbox SET done_at = $13, lease_token = NULL, lease_until = NULL \
          WHERE id = $11 AND lease_token = $12 AND done_at IS NULL";
     Write::guarded(change, "id", &[Follow::audit(1).only_if("$1 IS NOT NULL")])
 });
 
 /// $1 id, $2 token, $3 not before, $4 error.
-static RETRY: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static RETRY: LazyLock<Write> = LazyLock::new(|| {
     Write::plain(
         "UPDATE outbox SET not_before = $3, last_error = $4, lease_token = NULL, lease_until = NULL \
          WHERE id = $1 AND lease_token = $2 AND done_at IS NULL RETURNING id",
@@ -41,7 +41,7 @@ static RETRY: LazyLock<Write> = LazyLock::new(|| {
 });
 
 /// $1 action, $2 topic, $3 family, $4 moment, $5 now.
-static ADD: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static ADD: LazyLock<Write> = LazyLock::new(|| {
     Write::plain(
         "INSERT INTO outbox (action_id, topic, family, moment, version, created_at, not_before) \
          SELECT id, $2, $3, $4, 0, $5, $5 FROM actions WHERE id = $1 \
@@ -50,10 +50,19 @@ static ADD: LazyLock<Write> = LazyLock::new(|| {
 });
 
 /// $1-$10 event; $11 action, $12 issue id, $13 key, $14 url, $15 at.
-static TICKET_RECORD: LazyLock<Write> = LazyLock::new(|| {
+pub(super) static TICKET_RECORD: LazyLock<Write> = LazyLock::new(|| {
     let change = "INSERT INTO tickets (action_id, issue_id, issue_key, url, created_at) \
          SELECT id, $12, $13, $14, $15 FROM actions WHERE id = $11 ON CONFLICT DO NOTHING";
     Write::guarded(change, "action_id", &[Follow::audit(1)])
+});
+
+/// $1 the id after which it goes on, $2 limit. From the few open actions to their tickets, not from
+/// all tickets.
+pub(crate) static OPEN_TICKETS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {TICKET}, state FROM actions JOIN tickets ON tickets.action_id = actions.id \
+         WHERE state IN ('pending', 'approved') AND actions.id > $1 ORDER BY actions.id LIMIT $2"
+    )
 });
 
 impl ServerStore {
@@ -177,11 +186,10 @@ impl ServerStore {
         after: Option<ActionId>,
     ) -> Result<Vec<(ActionId, Ticket, StateName)>, StoreError> {
         let after = after.map_or_else(String::new, |id| id.to_string());
-        let text = format!(
-            "SELECT {TICKET}, state FROM tickets JOIN actions ON actions.id = tickets.action_id \
-             WHERE state IN ('pending', 'approved') AND actions.id > $1 ORDER BY actions.id LIMIT $2"
-        );
-        let rows: Vec<OpenTicket> = self.db.read(text, args![after, limit]).await?;
+        let rows: Vec<OpenTicket> = self
+            .db
+            .read(OPEN_TICKETS.as_str(), args![after, limit])
+            .await?;
         rows.into_iter()
             .map(|row| {
                 let id = parse("tickets", &row.ticket.action_id)?;

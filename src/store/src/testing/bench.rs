@@ -41,9 +41,6 @@ pub async fn run(rounds: usize) -> Result<Vec<Measured>, String> {
     Ok(vec![sqlite(rounds).await?, postgres(rounds).await?])
 }
 
-pub async fn only_sqlite(rounds: usize) -> Result<Measured, String> {
-    sqlite(rounds).await
-}
 async fn sqlite(rounds: usize) -> Result<Measured, String> {
     let folder = std::env::temp_dir().join(format!("countersign-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(text)?;

@@ -1,0 +1,170 @@
+//! Proposals: stored once, capped, never two for one change.
+
+use countersign_domain::*;
+use countersign_store::*;
+use futures::future::join_all;
+
+use crate::on_both_engines;
+use crate::world::*;
+
+async fn try_propose(world: &World, proposal: &Proposal, caps: Caps) -> Proposed {
+    let id = id_at(now());
+    let event = server_event(EventName::Proposed, now()).about(id);
+    world
+        .server
+        .propose(proposal, id, caps, now(), event)
+        .await
+        .unwrap()
+}
+
+on_both_engines! {
+    async fn a_proposal_comes_back_as_it_was_stored(world: World) {
+        let wanted = Proposal { idempotency_key: Some("k1".into()), ..proposal("web-1") };
+        let created = world.propose(&wanted).await;
+        assert_eq!(created.proposal, wanted);
+        assert_eq!(created.version, 1);
+        assert_eq!(created.created_at, now());
+        assert_eq!(created.state, State::Checking { held: None });
+        // The other process sees the same.
+        let seen = world.executor_db.server().get(created.id).await.unwrap();
+        assert_eq!(seen.as_ref(), Some(&created));
+        assert_eq!(world.story(created.id).await, ["action.proposed"]);
+        assert_eq!(world.server.get(id_at(now())).await.unwrap(), None);
+    }
+
+    async fn an_equal_proposal_is_the_existing_one_until_it_ends(world: World) {
+        let first = world.propose(&proposal("web-1")).await;
+        let again = try_propose(&world, &proposal("web-1"), CAPS).await;
+        assert!(matches!(again, Proposed::Existing(found) if found.id == first.id));
+        assert_eq!(world.audit_count().await, 1, "an existing one writes no event");
+
+        let other_caller = Proposal { agent: "cursor".into(), ..proposal("web-1") };
+        assert!(matches!(try_propose(&world, &other_caller, CAPS).await, Proposed::Created(_)));
+        let mut other_params = proposal("web-1");
+        other_params.params.insert("grace".into(), "5".into());
+        assert!(matches!(try_propose(&world, &other_params, CAPS).await, Proposed::Created(_)));
+
+        let reason = Reason::new(Code::ByProposer, "not needed");
+        let event = server_event(EventName::Cancelled, now()).about(first.id);
+        done(world.server.cancel(first.id, "claude", reason, now(), event).await.unwrap());
+        assert!(matches!(try_propose(&world, &proposal("web-1"), CAPS).await, Proposed::Created(_)));
+    }
+
+    async fn an_idempotency_key_stands_for_one_proposal_for_ever(world: World) {
+        let keyed = Proposal { idempotency_key: Some("k1".into()), ..proposal("web-1") };
+        let first = world.propose(&keyed).await;
+        assert!(matches!(try_propose(&world, &keyed, CAPS).await,
+            Proposed::Existing(found) if found.id == first.id));
+        let other = Proposal { idempotency_key: Some("k1".into()), ..proposal("web-2") };
+        assert!(matches!(try_propose(&world, &other, CAPS).await,
+            Proposed::KeyReused(id) if id == first.id));
+        let reason = Reason::new(Code::ByProposer, "not needed");
+        let event = server_event(EventName::Cancelled, now()).about(first.id);
+        done(world.server.cancel(first.id, "claude", reason, now(), event).await.unwrap());
+        assert!(matches!(try_propose(&world, &keyed, CAPS).await,
+            Proposed::Existing(found) if found.state.name() == StateName::Cancelled));
+        let other_agent = Proposal { agent: "cursor".into(), ..keyed };
+        assert!(matches!(try_propose(&world, &other_agent, CAPS).await, Proposed::Created(_)));
+    }
+
+    async fn caps_hold_and_name_themselves(world: World) {
+        let caps = Caps { pending: 2, per_hour: 3 };
+        let mut ids = Vec::new();
+        for pod in ["a", "b"] {
+            let Proposed::Created(action) = try_propose(&world, &proposal(pod), caps).await else { panic!() };
+            ids.push(action.id);
+        }
+        assert!(matches!(try_propose(&world, &proposal("c"), caps).await,
+            Proposed::OverCap { what: Cap::Pending, limit: 2 }));
+        // An existing one is found all the same.
+        assert!(matches!(try_propose(&world, &proposal("a"), caps).await, Proposed::Existing(_)));
+        for id in ids {
+            let reason = Reason::new(Code::ByProposer, "not needed");
+            let event = server_event(EventName::Cancelled, now()).about(id);
+            done(world.server.cancel(id, "claude", reason, now(), event).await.unwrap());
+        }
+        assert!(matches!(try_propose(&world, &proposal("c"), caps).await, Proposed::Created(_)));
+        assert!(matches!(try_propose(&world, &proposal("d"), caps).await,
+            Proposed::OverCap { what: Cap::PerHour, limit: 3 }));
+        let other = Proposal { agent: "cursor".into(), ..proposal("d") };
+        assert!(matches!(try_propose(&world, &other, caps).await, Proposed::Created(_)));
+        // An hour later the hour is a new one.
+        let at = later(3601);
+        let id = id_at(at);
+        let event = server_event(EventName::Proposed, at).about(id);
+        let proposed = world.server.propose(&proposal("d"), id, caps, at, event).await.unwrap();
+        assert!(matches!(proposed, Proposed::Created(_)));
+    }
+
+    async fn of_equal_proposals_at_once_exactly_one_is_created(world: World) {
+        for round in 0..10 {
+            let wanted = proposal(&format!("web-{round}"));
+            let other = world.executor_db.clone();
+            let results = join_all((0..8).map(|n| {
+                // On PostgreSQL the executor's role may not propose: both are the server there.
+                let store = match &world.by_hand {
+                    ByHand::Sqlite(_) if n % 2 == 1 => other.server(),
+                    _ => world.server.clone(),
+                };
+                let wanted = &wanted;
+                async move {
+                    let id = id_at(now());
+                    let event = server_event(EventName::Proposed, now()).about(id);
+                    store.propose(wanted, id, CAPS, now(), event).await.unwrap()
+                }
+            }))
+            .await;
+            let created = results.iter().filter(|it| matches!(it, Proposed::Created(_))).count();
+            let existing = results.iter().filter(|it| matches!(it, Proposed::Existing(_))).count();
+            assert_eq!((created, existing), (1, 7), "{results:?}");
+        }
+        assert_eq!(world.audit_count().await, 10);
+    }
+
+    async fn hostile_text_comes_back_harmless_and_whole(world: World) {
+        let reason = format!("a\0b\r\n\u{1b}[31m{}'\"\\", "x".repeat(5000));
+        let wanted = Proposal { reason: reason.clone(), ..proposal("we\u{1f600}b'--") };
+        let created = world.propose(&wanted).await;
+        assert_eq!(created.proposal.reason, reason.replace('\0', "\u{fffd}"));
+        let event = server_event(EventName::ToolCalled, now()).with("input", "a\0b").with("outcome", "a\0b");
+        world.server.audit(event.clone()).await.unwrap();
+        world.server.audit_batch(vec![event.clone(), event]).await.unwrap();
+        let rows = world.server.audit_list(&AuditFilter { limit: 3, ..Default::default() }).await.unwrap();
+        for row in rows {
+            assert_eq!(row.event.details["input"], "a\0b", "the event itself is exact");
+        }
+    }
+
+    async fn cancelling_is_for_the_proposer_before_anybody_works_on_it(world: World) {
+        let cancel = async |action: &Action, agent: &str| {
+            let reason = Reason::new(Code::ByProposer, "not needed");
+            let event = server_event(EventName::Cancelled, later(25)).about(action.id);
+            world.server.cancel(action.id, agent, reason, later(25), event).await.unwrap()
+        };
+        let checking = world.propose(&proposal("a")).await;
+        assert_eq!(conflict(cancel(&checking, "cursor").await).id, checking.id);
+        let cancelled = done(cancel(&checking, "claude").await);
+        assert_eq!(cancelled.version, 2);
+        let State::Cancelled { statement: None, end } = cancelled.state else { panic!() };
+        assert_eq!((end.reason.code, end.at), (Code::ByProposer, later(25)));
+        conflict(cancel(&checking, "claude").await);
+
+        let pending = world.pending("b").await;
+        let cancelled = done(cancel(&pending, "claude").await);
+        assert!(cancelled.state.statement().is_some());
+
+        let approved = world.approved("c").await;
+        let claimed = world.claim_approved().await;
+        conflict(cancel(&approved, "claude").await);
+        assert!(world.executor.release(approved.id, &claimed.lease).await.unwrap());
+        done(cancel(&approved, "claude").await);
+
+        let (executing, _) = world.executing("d").await;
+        assert_eq!(conflict(cancel(&executing, "claude").await).state.name(), StateName::Executing);
+        assert!(matches!(
+            world.server.cancel(id_at(now()), "claude", Reason::new(Code::ByProposer, "x"), now(),
+                server_event(EventName::Cancelled, now())).await.unwrap(),
+            Transition::Conflict(None)
+        ));
+    }
+}
