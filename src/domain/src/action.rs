@@ -173,18 +173,55 @@ pub struct Actor {
 /// Where an action is in its life, with what belongs to that place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    Checking { held: Option<Held> },
-    Pending { statement: Sealed, held: Option<Held> },
-    Approved { statement: Sealed, held: Option<Held> },
-    Executing { statement: Sealed, started_at: Timestamp },
-    Indeterminate { statement: Sealed, started_at: Timestamp, end: End },
-    Succeeded { statement: Sealed, started_at: Timestamp, end: End },
-    Failed { statement: Sealed, started_at: Timestamp, end: End },
-    Refused { statement: Sealed, end: End },
-    Rejected { statement: Sealed, end: End },
-    Denied { end: End },
-    Cancelled { statement: Option<Sealed>, end: End },
-    Expired { statement: Option<Sealed>, end: End },
+    Checking {
+        held: Option<Held>,
+    },
+    Pending {
+        statement: Sealed,
+        held: Option<Held>,
+    },
+    Approved {
+        statement: Sealed,
+        held: Option<Held>,
+    },
+    Executing {
+        statement: Sealed,
+        started_at: Timestamp,
+    },
+    Indeterminate {
+        statement: Sealed,
+        started_at: Timestamp,
+        end: End,
+    },
+    Succeeded {
+        statement: Sealed,
+        started_at: Timestamp,
+        end: End,
+    },
+    Failed {
+        statement: Sealed,
+        started_at: Timestamp,
+        end: End,
+    },
+    Refused {
+        statement: Sealed,
+        end: End,
+    },
+    Rejected {
+        statement: Sealed,
+        end: End,
+    },
+    Denied {
+        end: End,
+    },
+    Cancelled {
+        statement: Option<Sealed>,
+        end: End,
+    },
+    Expired {
+        statement: Option<Sealed>,
+        end: End,
+    },
 }
 
 impl State {
@@ -224,9 +261,9 @@ impl State {
 
     pub const fn held(&self) -> Option<&Held> {
         match self {
-            Self::Checking { held }
-            | Self::Pending { held, .. }
-            | Self::Approved { held, .. } => held.as_ref(),
+            Self::Checking { held } | Self::Pending { held, .. } | Self::Approved { held, .. } => {
+                held.as_ref()
+            }
             _ => None,
         }
     }
@@ -290,25 +327,50 @@ impl TryFrom<Parts> for State {
         Ok(match state {
             S::Checking if parts.statement.is_some() => return Err(no("a statement")),
             S::Checking => Self::Checking { held },
-            S::Pending => Self::Pending { statement: statement?, held },
-            S::Approved => Self::Approved { statement: statement?, held },
-            S::Executing => Self::Executing { statement: statement?, started_at: started_at? },
+            S::Pending => Self::Pending {
+                statement: statement?,
+                held,
+            },
+            S::Approved => Self::Approved {
+                statement: statement?,
+                held,
+            },
+            S::Executing => Self::Executing {
+                statement: statement?,
+                started_at: started_at?,
+            },
             S::Indeterminate => Self::Indeterminate {
                 statement: statement?,
                 started_at: started_at?,
                 end: end?,
             },
-            S::Succeeded => {
-                Self::Succeeded { statement: statement?, started_at: started_at?, end: end? }
-            }
-            S::Failed => {
-                Self::Failed { statement: statement?, started_at: started_at?, end: end? }
-            }
-            S::Refused => Self::Refused { statement: statement?, end: end? },
-            S::Rejected => Self::Rejected { statement: statement?, end: end? },
+            S::Succeeded => Self::Succeeded {
+                statement: statement?,
+                started_at: started_at?,
+                end: end?,
+            },
+            S::Failed => Self::Failed {
+                statement: statement?,
+                started_at: started_at?,
+                end: end?,
+            },
+            S::Refused => Self::Refused {
+                statement: statement?,
+                end: end?,
+            },
+            S::Rejected => Self::Rejected {
+                statement: statement?,
+                end: end?,
+            },
             S::Denied => Self::Denied { end: end? },
-            S::Cancelled => Self::Cancelled { statement: parts.statement, end: end? },
-            S::Expired => Self::Expired { statement: parts.statement, end: end? },
+            S::Cancelled => Self::Cancelled {
+                statement: parts.statement,
+                end: end?,
+            },
+            S::Expired => Self::Expired {
+                statement: parts.statement,
+                end: end?,
+            },
         })
     }
 }

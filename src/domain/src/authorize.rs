@@ -151,12 +151,18 @@ pub fn authorize(evidence: Evidence<'_>) -> Result<Authorized, Verdict> {
     if evidence.registry.denies(&evidence.action_id.to_string())
         || evidence.registry.denies(&signed.digest().to_string())
     {
-        return refuse(Code::DenyListed, "an administrator put this action on the deny list");
+        return refuse(
+            Code::DenyListed,
+            "an administrator put this action on the deny list",
+        );
     }
     if now >= statement.execute_by {
         return refuse(
             Code::TooLate,
-            format!("it was to begin before {}; it is {now}", statement.execute_by),
+            format!(
+                "it was to begin before {}; it is {now}",
+                statement.execute_by
+            ),
         );
     }
     let approvals = weigh_decisions(&evidence, &signed)?;
@@ -167,19 +173,31 @@ pub fn authorize(evidence: Evidence<'_>) -> Result<Authorized, Verdict> {
     if skew > SKEW {
         return hold(
             Code::ClockSkew,
-            format!("the executor's clock and the API server's differ by {} s", skew.as_secs()),
+            format!(
+                "the executor's clock and the API server's differ by {} s",
+                skew.as_secs()
+            ),
         );
     }
-    if now + SKEW < statement.admitted_at {
-        return hold(Code::ClockSkew, "the statement was admitted in this clock's future");
+    if statement.admitted_at.duration_since(now) > SKEW {
+        return hold(
+            Code::ClockSkew,
+            "the statement was admitted in this clock's future",
+        );
     }
     if let Some(freeze) = &evidence.policy.freeze {
-        return hold(Code::Frozen, format!("changes are frozen: {}", freeze.reason));
+        return hold(
+            Code::Frozen,
+            format!("changes are frozen: {}", freeze.reason),
+        );
     }
     if evidence.registry.agent(&statement.agent).is_none() {
         return hold(
             Code::UnknownAgent,
-            format!("agent `{}` is no longer in the executor's registry", statement.agent),
+            format!(
+                "agent `{}` is no longer in the executor's registry",
+                statement.agent
+            ),
         );
     }
     let subject = Subject {
@@ -189,7 +207,10 @@ pub fn authorize(evidence: Evidence<'_>) -> Result<Authorized, Verdict> {
         labels: &pod.labels,
     };
     let Some(rule) = evidence.policy.rule_for(subject) else {
-        return hold(Code::PolicyUnmet, "no rule of today's policy allows this action any more");
+        return hold(
+            Code::PolicyUnmet,
+            "no rule of today's policy allows this action any more",
+        );
     };
     let today = evidence.registry;
     let mut seats = Vec::new();
@@ -198,10 +219,7 @@ pub fn authorize(evidence: Evidence<'_>) -> Result<Authorized, Verdict> {
     for decision in approvals {
         match eligible(statement, &decision.person, decision.channel, today, now) {
             // Today's rule may have taken back what the signed statement allowed.
-            Ok(_)
-                if !rule.allow_requester
-                    && behind(statement, &decision.person, today) =>
-            {
+            Ok(_) if !rule.allow_requester && behind(statement, &decision.person, today) => {
                 dropped.get_or_insert_with(|| own_action(&decision.person));
             }
             Ok(seat) => {
@@ -214,7 +232,12 @@ pub fn authorize(evidence: Evidence<'_>) -> Result<Authorized, Verdict> {
         }
     }
     enough(&statement.require, &seats, dropped.as_ref(), "")?;
-    enough(&rule.require, &seats, dropped.as_ref(), " under today's policy")?;
+    enough(
+        &rule.require,
+        &seats,
+        dropped.as_ref(),
+        " under today's policy",
+    )?;
 
     Ok(Authorized {
         resource_version: pod.resource_version.clone(),
@@ -248,10 +271,15 @@ pub fn eligible(
         tier: Tier::Attested,
         channel,
     };
-    let fits = statement
-        .require
-        .iter()
-        .any(|entry| seats_missing(&[Requirement { count: crate::Count(1), ..entry.clone() }], std::slice::from_ref(&seat)) == 0);
+    let fits = statement.require.iter().any(|entry| {
+        seats_missing(
+            &[Requirement {
+                count: crate::Count(1),
+                ..entry.clone()
+            }],
+            std::slice::from_ref(&seat),
+        ) == 0
+    });
     if fits {
         Ok(seat)
     } else {
@@ -260,12 +288,20 @@ pub fn eligible(
             .iter()
             .map(|entry| {
                 let channels: Vec<&str> = entry.channels.iter().map(|c| c.as_str()).collect();
-                format!("{} of {} ({})", entry.count, entry.group, channels.join(" or "))
+                format!(
+                    "{} of {} ({})",
+                    entry.count,
+                    entry.group,
+                    channels.join(" or ")
+                )
             })
             .collect();
         Err(Reason::new(
             Code::NotEligible,
-            format!("needed: {}; `{person}` fills none of these seats", wanted.join(", ")),
+            format!(
+                "needed: {}; `{person}` fills none of these seats",
+                wanted.join(", ")
+            ),
         ))
     }
 }
@@ -290,7 +326,10 @@ fn open_statement(evidence: &Evidence<'_>) -> Result<Signed<Statement>, Verdict>
         .ok()
         .map(|statement| statement.admitted_at);
     let at = claimed.unwrap_or(evidence.now);
-    let signed = match evidence.statement.open::<Statement>(evidence.executor_keys, at) {
+    let signed = match evidence
+        .statement
+        .open::<Statement>(evidence.executor_keys, at)
+    {
         Ok(signed) => signed,
         Err(error) => {
             return refuse(
@@ -301,12 +340,18 @@ fn open_statement(evidence: &Evidence<'_>) -> Result<Signed<Statement>, Verdict>
     };
     let statement = signed.body();
     if statement.v != "1" || statement.kid != evidence.statement.kid {
-        return refuse(Code::StatementForged, "the statement's version or key id does not fit");
+        return refuse(
+            Code::StatementForged,
+            "the statement's version or key id does not fit",
+        );
     }
     if statement.action_id != evidence.action_id {
         return refuse(
             Code::StatementMismatch,
-            format!("the stored statement belongs to action {}", statement.action_id),
+            format!(
+                "the stored statement belongs to action {}",
+                statement.action_id
+            ),
         );
     }
     if &statement.cluster != evidence.cluster || statement.cluster != evidence.live.cluster {
@@ -336,7 +381,9 @@ fn weigh_decisions(
     let mut withdrawn: Vec<String> = Vec::new();
     for stored in evidence.decisions {
         // The attestation key must be valid today: revoking it takes its approvals back.
-        let decision = match stored.sealed.open::<Decision>(evidence.attestation_keys, evidence.now)
+        let decision = match stored
+            .sealed
+            .open::<Decision>(evidence.attestation_keys, evidence.now)
         {
             Ok(opened) => opened.body().clone(),
             Err(error) => {
@@ -353,11 +400,15 @@ fn weigh_decisions(
             );
         }
         if decision.reason_digest != digest_text(&stored.reason) {
-            return refuse(Code::DecisionForged, "the reason stored with a decision was altered");
+            return refuse(
+                Code::DecisionForged,
+                "the reason stored with a decision was altered",
+            );
         }
         let in_time = decision.decided_at <= statement.decide_by
-            && decision.decided_at + SKEW >= statement.admitted_at
-            && decision.decided_at <= evidence.now + SKEW
+            // Differences, never sums: a time near the end of the calendar must not overflow.
+            && statement.admitted_at.duration_since(decision.decided_at) <= SKEW
+            && decision.decided_at.duration_since(evidence.now) <= SKEW
             && evidence.now < decision.valid_until.min(statement.execute_by);
         match decision.verb {
             Verb::Approve if in_time => standing.push(decision),
@@ -367,7 +418,8 @@ fn weigh_decisions(
         }
     }
     if let Some(moved) = evidence.jira {
-        let in_time = moved.at <= statement.decide_by && moved.at + SKEW >= statement.admitted_at;
+        let in_time = moved.at <= statement.decide_by
+            && statement.admitted_at.duration_since(moved.at) <= SKEW;
         let person = match evidence.registry.by_jira_account(&moved.account) {
             Some(person) if !evidence.registry.is_jira_bot(&moved.account) => Some(person),
             _ => None,
@@ -392,13 +444,15 @@ fn weigh_decisions(
 }
 
 /// Anyone in the registry may say no, also those who may not say yes.
-fn rejected<T>(
-    statement: &Statement,
-    evidence: &Evidence<'_>,
-    person: &str,
-) -> Result<T, Verdict> {
-    let name = evidence.registry.person(person).map_or(person, |known| known.name.as_str());
-    refuse(Code::WasRejected, format!("{name} rejected {}", statement.kind))
+fn rejected<T>(statement: &Statement, evidence: &Evidence<'_>, person: &str) -> Result<T, Verdict> {
+    let name = evidence
+        .registry
+        .person(person)
+        .map_or(person, |known| known.name.as_str());
+    refuse(
+        Code::WasRejected,
+        format!("{name} rejected {}", statement.kind),
+    )
 }
 
 fn check_target<'a>(
@@ -411,17 +465,26 @@ fn check_target<'a>(
     let Some(pod) = &live.pod else {
         return refuse(
             Code::TargetReplaced,
-            format!("approved for uid {}; pod {place} no longer exists", statement.uid),
+            format!(
+                "approved for uid {}; pod {place} no longer exists",
+                statement.uid
+            ),
         );
     };
     if pod.uid != statement.uid {
         return refuse(
             Code::TargetReplaced,
-            format!("approved for uid {}; pod {place} now has uid {}", statement.uid, pod.uid),
+            format!(
+                "approved for uid {}; pod {place} now has uid {}",
+                statement.uid, pod.uid
+            ),
         );
     }
     if pod.terminating {
-        return refuse(Code::Terminating, format!("pod {place} is already being deleted"));
+        return refuse(
+            Code::Terminating,
+            format!("pod {place} is already being deleted"),
+        );
     }
     for predicate in &statement.predicates {
         match predicate {
@@ -443,7 +506,9 @@ fn check_target<'a>(
             }
             Predicate::Unhealthy { window_seconds } => {
                 let window = SignedDuration::from_secs(i64::from(window_seconds.0));
-                let failed_recently = pod.last_failure_at.is_some_and(|at| at + window >= now);
+                let failed_recently = pod
+                    .last_failure_at
+                    .is_some_and(|at| now.duration_since(at) <= window);
                 if pod.ready && !failed_recently {
                     return refuse(
                         Code::Recovered,
@@ -471,7 +536,11 @@ fn enough(
     dropped: Option<&Reason>,
     which: &str,
 ) -> Result<(), Verdict> {
-    let missing = if require.is_empty() { 1 } else { seats_missing(require, seats) };
+    let missing = if require.is_empty() {
+        1
+    } else {
+        seats_missing(require, seats)
+    };
     if missing == 0 {
         return Ok(());
     }

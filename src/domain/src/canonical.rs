@@ -51,7 +51,10 @@ fn strings_only(value: &Value, path: &mut String) -> Result<(), CanonicalError> 
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
     };
-    Err(CanonicalError::NotAString { path: path.clone(), found })
+    Err(CanonicalError::NotAString {
+        path: path.clone(),
+        found,
+    })
 }
 
 /// SHA-256 over a prefix and canonical bytes. Text form: 64 lowercase hex digits.

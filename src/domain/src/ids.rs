@@ -20,7 +20,10 @@ impl Entropy for OsEntropy {
     fn fill(&self, bytes: &mut [u8]) {
         // Without randomness every key, nonce and id would be guessable: stopping is the only
         // safe answer, and no supported system gets here after boot.
-        #[expect(clippy::expect_used, reason = "no safe way to go on without randomness")]
+        #[expect(
+            clippy::expect_used,
+            reason = "no safe way to go on without randomness"
+        )]
         getrandom::fill(bytes).expect("the operating system's random generator failed");
     }
 }
@@ -63,7 +66,11 @@ impl FromStr for ActionId {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         // Only the hyphenated lowercase form: one id has one spelling, in URLs, labels and Leases.
         let id = Uuid::try_parse(text).map_err(|_| InvalidId)?;
-        if id.to_string() == text { Ok(Self(id)) } else { Err(InvalidId) }
+        if id.to_string() == text {
+            Ok(Self(id))
+        } else {
+            Err(InvalidId)
+        }
     }
 }
 

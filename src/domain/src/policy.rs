@@ -133,19 +133,25 @@ struct RequirementText {
 impl Policy {
     /// Reads and checks a policy file's text.
     pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
-        let file: File =
-            toml::from_str(text).map_err(|error| PolicyError(error.to_string().trim().to_owned()))?;
+        let file: File = toml::from_str(text)
+            .map_err(|error| PolicyError(error.to_string().trim().to_owned()))?;
         let mut rules = Vec::with_capacity(file.rule.len());
         for rule in file.rule {
             let name = rule.name.clone();
             let rule = check(rule).map_err(|what| PolicyError(format!("rule `{name}`: {what}")))?;
             if rules.iter().any(|earlier: &Rule| earlier.name == rule.name) {
-                return Err(PolicyError(format!("rule `{name}` stands twice; names are unique")));
+                return Err(PolicyError(format!(
+                    "rule `{name}` stands twice; names are unique"
+                )));
             }
             rules.push(rule);
         }
         let hash = hash(&rules)?;
-        Ok(Self { rules, freeze: file.freeze, hash })
+        Ok(Self {
+            rules,
+            freeze: file.freeze,
+            hash,
+        })
     }
 
     /// The first rule that fits.
@@ -163,7 +169,9 @@ impl Policy {
         self.rules
             .iter()
             .filter(|rule| {
-                rule.require.iter().all(|entry| entry.channels.contains(&Channel::Web))
+                rule.require
+                    .iter()
+                    .all(|entry| entry.channels.contains(&Channel::Web))
             })
             .map(|rule| {
                 format!(
@@ -179,9 +187,18 @@ impl Policy {
 impl Rule {
     pub fn matches(&self, subject: Subject<'_>) -> bool {
         self.actions.contains(&subject.kind)
-            && self.clusters.iter().any(|pattern| fits(pattern, subject.cluster))
-            && self.namespaces.iter().any(|pattern| fits(pattern, subject.namespace))
-            && self.labels.iter().all(|(key, value)| subject.labels.get(key) == Some(value))
+            && self
+                .clusters
+                .iter()
+                .any(|pattern| fits(pattern, subject.cluster))
+            && self
+                .namespaces
+                .iter()
+                .any(|pattern| fits(pattern, subject.namespace))
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| subject.labels.get(key) == Some(value))
     }
 }
 
@@ -195,7 +212,9 @@ fn fits(pattern: &str, name: &str) -> bool {
 fn check(text: RuleText) -> Result<Rule, String> {
     let named = |what: &str, list: &[String]| {
         if list.is_empty() || list.iter().any(|item| item.is_empty()) {
-            Err(format!("`{what}` needs at least one non-empty name (`\"*\"` means every one)"))
+            Err(format!(
+                "`{what}` needs at least one non-empty name (`\"*\"` means every one)"
+            ))
         } else {
             Ok(())
         }
@@ -214,10 +233,16 @@ fn check(text: RuleText) -> Result<Rule, String> {
     let mut require = Vec::with_capacity(text.require.len());
     for entry in text.require {
         if entry.count == 0 {
-            return Err(format!("group `{}`: `count` must be at least 1", entry.group));
+            return Err(format!(
+                "group `{}`: `count` must be at least 1",
+                entry.group
+            ));
         }
         if entry.channels.is_empty() {
-            return Err(format!("group `{}`: name its `channels` (web, jira)", entry.group));
+            return Err(format!(
+                "group `{}`: name its `channels` (web, jira)",
+                entry.group
+            ));
         }
         let tier = match entry.tier {
             0 => Tier::Playground,
@@ -258,7 +283,8 @@ fn check(text: RuleText) -> Result<Rule, String> {
 
 /// Durations such as `90s`, `15m`, `1h 30m`; at least one second, at most a day.
 fn duration(key: &str, text: &str) -> Result<SignedDuration, String> {
-    let bad = || format!("`{key} = \"{text}\"` is not a duration such as \"90s\", \"15m\" or \"2h\"");
+    let bad =
+        || format!("`{key} = \"{text}\"` is not a duration such as \"90s\", \"15m\" or \"2h\"");
     let parsed: SignedDuration = text.parse().map_err(|_| bad())?;
     if parsed < SignedDuration::from_secs(1) || parsed > Statement::LIFETIME_CAP {
         return Err(format!("`{key}` must lie between 1s and 24h"));
@@ -323,7 +349,12 @@ mod tests {
         namespace: &'a str,
         labels: &'a BTreeMap<String, String>,
     ) -> Subject<'a> {
-        Subject { kind: ActionKind::RestartPod, cluster, namespace, labels }
+        Subject {
+            kind: ActionKind::RestartPod,
+            cluster,
+            namespace,
+            labels,
+        }
     }
 
     #[test]
@@ -331,9 +362,23 @@ mod tests {
         let policy = Policy::from_toml(GOOD).unwrap();
         let labels = BTreeMap::from([("app".to_owned(), "checkout".to_owned())]);
         let none = BTreeMap::new();
-        assert_eq!(policy.rule_for(subject("prod-eu", "shop", &labels)).unwrap().name, "shop");
-        assert!(policy.rule_for(subject("staging", "shop", &labels)).is_none());
-        assert!(policy.rule_for(subject("prod-eu", "shop2", &labels)).is_none());
+        assert_eq!(
+            policy
+                .rule_for(subject("prod-eu", "shop", &labels))
+                .unwrap()
+                .name,
+            "shop"
+        );
+        assert!(
+            policy
+                .rule_for(subject("staging", "shop", &labels))
+                .is_none()
+        );
+        assert!(
+            policy
+                .rule_for(subject("prod-eu", "shop2", &labels))
+                .is_none()
+        );
         assert!(policy.rule_for(subject("prod-eu", "shop", &none)).is_none());
     }
 
@@ -356,11 +401,21 @@ mod tests {
             ("\"15m\"", "\"30h\"", "between 1s and 24h"),
             ("risk = \"high\"", "risk = \"scary\"", "scary"),
             ("namespaces = [\"shop\"]", "namespaces = []", "namespaces"),
-            ("name = \"shop\"", "name = \"shop\"\nwhenever = 1", "whenever"),
-            ("channels = [\"web\", \"jira\"]", "channels = []", "channels"),
+            (
+                "name = \"shop\"",
+                "name = \"shop\"\nwhenever = 1",
+                "whenever",
+            ),
+            (
+                "channels = [\"web\", \"jira\"]",
+                "channels = []",
+                "channels",
+            ),
             ("[\"restart_pod\"]", "[\"drop_table\"]", "drop_table"),
         ] {
-            let error = Policy::from_toml(&GOOD.replace(from, to)).unwrap_err().to_string();
+            let error = Policy::from_toml(&GOOD.replace(from, to))
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(want), "{to}: {error}");
         }
     }

@@ -35,7 +35,14 @@ pub fn seats_missing(require: &[Requirement], approvals: &[Seat]) -> usize {
     let mut filled = 0;
     for person in 0..people.len() {
         let mut seen = vec![false; places.len()];
-        if place(person, &people, &places, approvals, &mut taken_by, &mut seen) {
+        if place(
+            person,
+            &people,
+            &places,
+            approvals,
+            &mut taken_by,
+            &mut seen,
+        ) {
             filled += 1;
         }
     }
@@ -120,7 +127,9 @@ mod tests {
     }
 
     fn brute(places: &[&Requirement], people: &[Seat]) -> usize {
-        let Some((first, rest)) = places.split_first() else { return 0 };
+        let Some((first, rest)) = places.split_first() else {
+            return 0;
+        };
         let mut best = brute(rest, people);
         for (index, seat) in people.iter().enumerate() {
             if seat.fits(first) {

@@ -63,7 +63,10 @@ pub struct Reason {
 
 impl Reason {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 

@@ -63,8 +63,11 @@ impl Registry {
     pub fn from_toml(text: &str) -> Result<Self, RegistryError> {
         let file: File = toml::from_str(text)
             .map_err(|error| RegistryError(error.to_string().trim().to_owned()))?;
-        let mut registry =
-            Self { jira_bots: file.jira_bots, denied: file.deny, ..Self::default() };
+        let mut registry = Self {
+            jira_bots: file.jira_bots,
+            denied: file.deny,
+            ..Self::default()
+        };
         let mut accounts: BTreeMap<String, String> = BTreeMap::new();
         for mut person in file.person {
             check_id("person", &person.id)?;
@@ -98,8 +101,10 @@ impl Registry {
                     agent.id
                 )));
             }
-            if let Some(unknown) =
-                agent.people.iter().find(|id| !registry.people.contains_key(*id))
+            if let Some(unknown) = agent
+                .people
+                .iter()
+                .find(|id| !registry.people.contains_key(*id))
             {
                 return Err(RegistryError(format!(
                     "agent `{}` names person `{unknown}`, who is not in the registry",
@@ -136,7 +141,9 @@ impl Registry {
 
     /// The person who owns this Jira account, never a bot.
     pub fn by_jira_account(&self, account: &str) -> Option<&Person> {
-        self.people.values().find(|person| person.jira.iter().any(|id| id == account))
+        self.people
+            .values()
+            .find(|person| person.jira.iter().any(|id| id == account))
     }
 
     pub fn is_jira_bot(&self, account: &str) -> bool {
@@ -151,14 +158,18 @@ impl Registry {
     /// Whether the person is one of those who can speak through the agent. Unknown agents count as
     /// everyone: they are denied before this matters.
     pub fn is_behind(&self, person: &str, agent: &str) -> bool {
-        self.agents.get(agent).is_none_or(|agent| agent.people.iter().any(|id| id == person))
+        self.agents
+            .get(agent)
+            .is_none_or(|agent| agent.people.iter().any(|id| id == person))
     }
 }
 
 fn check_id(what: &str, id: &str) -> Result<(), RegistryError> {
     let fits = !id.is_empty()
         && id.len() <= 64
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
     if fits {
         Ok(())
     } else {
@@ -179,8 +190,14 @@ mod tests {
             ("[[person]]\nid=\"a\"\n[[person]]\nid=\"a\"", "stands twice"),
             ("[[agent]]\nid=\"x\"\npeople=[\"nobody\"]", "nobody"),
             ("[[agent]]\nid=\"x\"\npeople=[]", "lists no people"),
-            ("[[person]]\nid=\"a\"\njira=[\"1\"]\n[[person]]\nid=\"b\"\njira=[\"1\"]", "both"),
-            ("jira_bots=[\"1\"]\n[[person]]\nid=\"b\"\njira=[\"1\"]", "bot"),
+            (
+                "[[person]]\nid=\"a\"\njira=[\"1\"]\n[[person]]\nid=\"b\"\njira=[\"1\"]",
+                "both",
+            ),
+            (
+                "jira_bots=[\"1\"]\n[[person]]\nid=\"b\"\njira=[\"1\"]",
+                "bot",
+            ),
             ("persons=[]", "persons"),
         ] {
             let error = Registry::from_toml(text).unwrap_err().to_string();
@@ -190,12 +207,19 @@ mod tests {
 
     #[test]
     fn validity_is_half_open() {
-        let registry = Registry::from_toml(
-            "[[person]]\nid=\"a\"\nvalid_until=\"2026-01-01T00:00:00Z\"\n",
-        )
-        .unwrap();
-        assert!(registry.valid_person("a", "2025-12-31T23:59:59Z".parse().unwrap()).is_some());
-        assert!(registry.valid_person("a", "2026-01-01T00:00:00Z".parse().unwrap()).is_none());
+        let registry =
+            Registry::from_toml("[[person]]\nid=\"a\"\nvalid_until=\"2026-01-01T00:00:00Z\"\n")
+                .unwrap();
+        assert!(
+            registry
+                .valid_person("a", "2025-12-31T23:59:59Z".parse().unwrap())
+                .is_some()
+        );
+        assert!(
+            registry
+                .valid_person("a", "2026-01-01T00:00:00Z".parse().unwrap())
+                .is_none()
+        );
         assert_eq!(registry.person("a").unwrap().name, "a");
     }
 }

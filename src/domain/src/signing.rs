@@ -47,11 +47,19 @@ impl Sealed {
     ) -> Result<Signed<T>, VerifyError> {
         let key = keys.find(&self.kid, at)?;
         let signature = decode::<64>(&self.signature).ok_or(VerifyError::Malformed)?;
-        key.verify_strict(&message::<T>(&self.json), &Signature::from_bytes(&signature))
-            .map_err(|_| VerifyError::WrongSignature { kid: self.kid.clone() })?;
+        key.verify_strict(
+            &message::<T>(&self.json),
+            &Signature::from_bytes(&signature),
+        )
+        .map_err(|_| VerifyError::WrongSignature {
+            kid: self.kid.clone(),
+        })?;
         let body: T = serde_json::from_str(&self.json).map_err(|_| VerifyError::Malformed)?;
         match canonical_json(&body) {
-            Ok(text) if text == self.json => Ok(Signed { body, sealed: self.clone() }),
+            Ok(text) if text == self.json => Ok(Signed {
+                body,
+                sealed: self.clone(),
+            }),
             _ => Err(VerifyError::NotCanonical),
         }
     }
@@ -135,7 +143,10 @@ impl Signer {
 
     fn from_seed(seed: &[u8; 32]) -> Self {
         let key = SigningKey::from_bytes(seed);
-        Self { kid: kid_of(&key.verifying_key()), key }
+        Self {
+            kid: kid_of(&key.verifying_key()),
+            key,
+        }
     }
 
     /// Reads the private text form.
@@ -146,7 +157,9 @@ impl Signer {
             .and_then(|rest| decode::<32>(rest.trim()))
             .map(Zeroizing::new)
             .ok_or_else(|| {
-                SigningError::Key(format!("not a signing key: expected one line `{KEY_HEADER} ...`"))
+                SigningError::Key(format!(
+                    "not a signing key: expected one line `{KEY_HEADER} ...`"
+                ))
             })?;
         Ok(Self::from_seed(&seed))
     }
@@ -154,13 +167,19 @@ impl Signer {
     /// The private text form: to a file with mode 0600, nowhere else.
     pub fn to_secret_text(&self) -> Zeroizing<String> {
         let seed = Zeroizing::new(self.key.to_bytes());
-        Zeroizing::new(format!("{KEY_HEADER} {}\n", URL_SAFE_NO_PAD.encode(seed.as_ref())))
+        Zeroizing::new(format!(
+            "{KEY_HEADER} {}\n",
+            URL_SAFE_NO_PAD.encode(seed.as_ref())
+        ))
     }
 
     /// The public text form, safe to hand out: `countersign-public-key-v1 <base64url>`.
     pub fn public_text(&self) -> String {
         let key = self.key.verifying_key();
-        format!("{PUBLIC_HEADER} {}\n", URL_SAFE_NO_PAD.encode(key.as_bytes()))
+        format!(
+            "{PUBLIC_HEADER} {}\n",
+            URL_SAFE_NO_PAD.encode(key.as_bytes())
+        )
     }
 
     /// Key id: the first 16 hex digits of the SHA-256 of the public key.
@@ -183,7 +202,9 @@ impl Signer {
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("Signer")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -226,10 +247,16 @@ impl KeyRing {
                 .and_then(decode::<32>)
                 .and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok())
                 .ok_or_else(|| bad("not an Ed25519 public key"))?;
-            let mut dated = DatedKey { kid: kid_of(&key), key, from: None, until: None };
+            let mut dated = DatedKey {
+                kid: kid_of(&key),
+                key,
+                from: None,
+                until: None,
+            };
             for word in words {
                 let at = |text: &str| {
-                    text.parse::<Timestamp>().map_err(|_| bad(&format!("`{text}` is not a time")))
+                    text.parse::<Timestamp>()
+                        .map_err(|_| bad(&format!("`{text}` is not a time")))
                 };
                 match word.split_once('=') {
                     Some(("from", text)) => dated.from = Some(at(text)?),
@@ -254,7 +281,9 @@ impl KeyRing {
                     && key.until.is_none_or(|until| at < until)
             })
             .map(|key| &key.key)
-            .ok_or_else(|| VerifyError::UnknownKey { kid: kid.chars().take(32).collect() })
+            .ok_or_else(|| VerifyError::UnknownKey {
+                kid: kid.chars().take(32).collect(),
+            })
     }
 }
 
@@ -292,8 +321,10 @@ mod tests {
     fn opens_what_it_signed_and_nothing_else() {
         let signer = Signer::generate(&OsEntropy);
         let ring = signer.key_ring();
-        let sealed =
-            Signed::sign(Note { text: "a".into() }, &signer).unwrap().sealed().clone();
+        let sealed = Signed::sign(Note { text: "a".into() }, &signer)
+            .unwrap()
+            .sealed()
+            .clone();
         assert_eq!(sealed.open::<Note>(&ring, at()).unwrap().body().text, "a");
 
         let other_kind = sealed.open::<Other>(&ring, at()).unwrap_err();
@@ -336,13 +367,23 @@ mod tests {
         assert_eq!(again.kid(), signer.kid());
         let line = format!("{} until=2026-01-01T00:00:00Z", signer.public_text().trim());
         let ring = KeyRing::from_text(&line).unwrap();
-        let sealed = Signed::sign(Note { text: "a".into() }, &signer).unwrap().sealed().clone();
+        let sealed = Signed::sign(Note { text: "a".into() }, &signer)
+            .unwrap()
+            .sealed()
+            .clone();
         assert!(matches!(
             sealed.open::<Note>(&ring, at()).unwrap_err(),
             VerifyError::UnknownKey { .. }
         ));
         assert!(KeyRing::from_text("").is_err());
         assert!(KeyRing::from_text("countersign-public-key-v1 AAAA").is_err());
-        assert!(!format!("{signer:?}").contains(signer.to_secret_text().trim_start_matches(KEY_HEADER).trim()));
+        assert!(
+            !format!("{signer:?}").contains(
+                signer
+                    .to_secret_text()
+                    .trim_start_matches(KEY_HEADER)
+                    .trim()
+            )
+        );
     }
 }

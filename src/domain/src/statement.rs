@@ -138,10 +138,12 @@ impl Statement {
     pub const LIFETIME_CAP: SignedDuration = SignedDuration::from_hours(24);
 
     pub fn owner(&self) -> Option<&OwnerRef> {
-        self.predicates.iter().find_map(|predicate| match predicate {
-            Predicate::Owner { owner } => Some(owner),
-            _ => None,
-        })
+        self.predicates
+            .iter()
+            .find_map(|predicate| match predicate {
+                Predicate::Owner { owner } => Some(owner),
+                _ => None,
+            })
     }
 
     pub fn self_approval_allowed(&self) -> bool {

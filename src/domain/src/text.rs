@@ -40,7 +40,10 @@ mod tests {
 
     #[test]
     fn hidden_characters_become_visible_and_length_is_capped() {
-        assert_eq!(visible("a\u{202e}b\u{200b}\u{1b}[0m", 80), "a⟨U+202E⟩b⟨U+200B⟩⟨U+001B⟩[0m");
+        assert_eq!(
+            visible("a\u{202e}b\u{200b}\u{1b}[0m", 80),
+            "a⟨U+202E⟩b⟨U+200B⟩⟨U+001B⟩[0m"
+        );
         assert_eq!(visible("abcdef", 3), "abc… (3 more characters)");
         assert_eq!(one_line("a\r\nb", 10), "a⟨U+000D⟩ b");
     }

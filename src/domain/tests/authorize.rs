@@ -57,7 +57,11 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn owner() -> OwnerRef {
-    OwnerRef { kind: "ReplicaSet".into(), name: "checkout-7d9f".into(), uid: "rs-1".into() }
+    OwnerRef {
+        kind: "ReplicaSet".into(),
+        name: "checkout-7d9f".into(),
+        uid: "rs-1".into(),
+    }
 }
 
 impl World {
@@ -67,7 +71,10 @@ impl World {
         let server = Signer::generate(&OsEntropy);
         let admitted = at("2026-11-22T02:00:00Z");
         let id = ActionId::new(admitted, &OsEntropy);
-        let cluster = ClusterRef { id: "prod".into(), kube_system_uid: "ks-1".into() };
+        let cluster = ClusterRef {
+            id: "prod".into(),
+            kube_system_uid: "ks-1".into(),
+        };
         let policy = Policy::from_toml(POLICY).unwrap();
         let rule = &policy.rules[0];
         let statement = Statement {
@@ -82,12 +89,20 @@ impl World {
             params: BTreeMap::from([("mode".into(), "evict".into())]),
             facts: BTreeMap::new(),
             predicates: vec![
-                Predicate::Uid { uid: "pod-1".into() },
+                Predicate::Uid {
+                    uid: "pod-1".into(),
+                },
                 Predicate::Owner { owner: owner() },
-                Predicate::Unhealthy { window_seconds: Count(600) },
+                Predicate::Unhealthy {
+                    window_seconds: Count(600),
+                },
             ],
-            success: Success::ReplacementReady { deadline_seconds: Count(120) },
-            inverse: Inverse::None { because: "an evicted pod cannot come back".into() },
+            success: Success::ReplacementReady {
+                deadline_seconds: Count(120),
+            },
+            inverse: Inverse::None {
+                because: "an evicted pod cannot come back".into(),
+            },
             agent: "claude".into(),
             on_behalf_of: vec!["maria".into()],
             rule: rule.name.clone(),
@@ -131,7 +146,10 @@ impl World {
 
     fn sealed(&self) -> Sealed {
         self.sealed.clone().unwrap_or_else(|| {
-            Signed::sign(self.statement.clone(), &self.executor).unwrap().sealed().clone()
+            Signed::sign(self.statement.clone(), &self.executor)
+                .unwrap()
+                .sealed()
+                .clone()
         })
     }
 
@@ -216,7 +234,10 @@ fn permission_never_outlives_execute_by() {
     let mut world = World::new();
     world.now = world.statement.execute_by - SignedDuration::from_secs(3);
     world.live.server_date = world.now;
-    assert_eq!(world.run().unwrap().expires_at(), world.statement.execute_by);
+    assert_eq!(
+        world.run().unwrap().expires_at(),
+        world.statement.execute_by
+    );
 }
 
 // --- the statement ---
@@ -235,7 +256,9 @@ fn a_statement_signed_by_another_key_is_refused() {
 fn one_altered_byte_of_the_statement_is_refused() {
     let mut world = World::new();
     let mut sealed = world.sealed();
-    sealed.json = sealed.json.replace("checkout-7d9f-abcde", "database-0-abcdefgh");
+    sealed.json = sealed
+        .json
+        .replace("checkout-7d9f-abcde", "database-0-abcdefgh");
     world.sealed = Some(sealed);
     world.refuses(Code::StatementForged);
 }
@@ -260,7 +283,10 @@ fn another_cluster_is_refused_also_a_clone_with_the_same_uid() {
 #[test]
 fn a_statement_without_an_owner_is_refused() {
     let mut world = World::new();
-    world.statement.predicates.retain(|p| !matches!(p, Predicate::Owner { .. }));
+    world
+        .statement
+        .predicates
+        .retain(|p| !matches!(p, Predicate::Owner { .. }));
     world.approve_again();
     world.refuses(Code::StatementMismatch);
 }
@@ -270,7 +296,10 @@ fn a_statement_without_an_owner_is_refused() {
 #[test]
 fn a_decision_signed_by_a_stranger_is_refused() {
     let mut world = World::new();
-    let forged = world.store(world.decision("li", Verb::Approve), &Signer::generate(&OsEntropy));
+    let forged = world.store(
+        world.decision("li", Verb::Approve),
+        &Signer::generate(&OsEntropy),
+    );
     world.decisions = vec![forged];
     world.refuses(Code::DecisionForged);
 }
@@ -310,7 +339,10 @@ fn an_altered_reason_is_refused() {
 #[test]
 fn a_forged_decision_beside_a_good_one_is_refused_too() {
     let mut world = World::new();
-    let forged = world.store(world.decision("guest", Verb::Approve), &Signer::generate(&OsEntropy));
+    let forged = world.store(
+        world.decision("guest", Verb::Approve),
+        &Signer::generate(&OsEntropy),
+    );
     world.decisions.push(forged);
     world.refuses(Code::DecisionForged);
 }
@@ -342,14 +374,18 @@ fn the_human_behind_the_agent_may_not_approve() {
     world.decisions = vec![world.web("maria", Verb::Approve)];
     world.holds(Code::SelfApproval);
     // Not even when today's registry has forgotten that she is behind it.
-    world.registry = world.registry.replace("people = [\"maria\"]", "people = [\"guest\"]");
+    world.registry = world
+        .registry
+        .replace("people = [\"maria\"]", "people = [\"guest\"]");
     world.holds(Code::SelfApproval);
 }
 
 #[test]
 fn a_person_who_is_newly_behind_the_agent_may_not_approve() {
     let mut world = World::new();
-    world.registry = world.registry.replace("people = [\"maria\"]", "people = [\"maria\", \"li\"]");
+    world.registry = world
+        .registry
+        .replace("people = [\"maria\"]", "people = [\"maria\", \"li\"]");
     world.holds(Code::SelfApproval);
 }
 
@@ -359,7 +395,9 @@ fn self_approval_needs_both_the_signed_statement_and_todays_rule() {
     world.statement.self_approval = "allowed".into();
     world.decisions = vec![world.web("maria", Verb::Approve)];
     world.holds(Code::SelfApproval);
-    world.policy = world.policy.replace("risk =", "allow_requester = true\n    risk =");
+    world.policy = world
+        .policy
+        .replace("risk =", "allow_requester = true\n    risk =");
     assert!(world.run().is_ok());
     world.statement.self_approval = "forbidden".into();
     world.decisions = vec![world.web("maria", Verb::Approve)];
@@ -374,9 +412,10 @@ fn strangers_expired_people_and_wrong_groups_fill_no_seat() {
         world.holds(Code::NotEligible);
     }
     let mut world = World::new();
-    world.registry = world
-        .registry
-        .replace("id = \"li\"", "id = \"li\"\n    valid_until = \"2026-11-22T02:01:30Z\"");
+    world.registry = world.registry.replace(
+        "id = \"li\"",
+        "id = \"li\"\n    valid_until = \"2026-11-22T02:01:30Z\"",
+    );
     world.holds(Code::NotEligible);
 }
 
@@ -384,7 +423,10 @@ fn strangers_expired_people_and_wrong_groups_fill_no_seat() {
 fn one_person_twice_is_one_seat() {
     let mut world = World::new();
     world.statement.require[0].count = Count(2);
-    world.decisions = vec![world.web("li", Verb::Approve), world.web("li", Verb::Approve)];
+    world.decisions = vec![
+        world.web("li", Verb::Approve),
+        world.web("li", Verb::Approve),
+    ];
     world.holds(Code::MissingEvidence);
 }
 
@@ -394,16 +436,24 @@ fn todays_policy_must_be_met_as_well() {
     world.policy = world.policy.replace("count = 1", "count = 2");
     world.holds(Code::MissingEvidence);
     let mut world = World::new();
-    world.policy = world.policy.replace("namespaces = [\"shop\"]", "namespaces = [\"other\"]");
+    world.policy = world
+        .policy
+        .replace("namespaces = [\"shop\"]", "namespaces = [\"other\"]");
     world.holds(Code::PolicyUnmet);
     let mut world = World::new();
-    world.policy = world.policy.replace("risk =", "labels = { app = \"x\" }\n    risk =");
+    world.policy = world
+        .policy
+        .replace("risk =", "labels = { app = \"x\" }\n    risk =");
     world.holds(Code::PolicyUnmet);
 }
 
 #[test]
 fn late_early_and_future_decisions_do_not_count() {
-    for decided_at in ["2026-11-22T02:15:01Z", "2026-11-22T01:59:00Z", "2026-11-22T02:10:00Z"] {
+    for decided_at in [
+        "2026-11-22T02:15:01Z",
+        "2026-11-22T01:59:00Z",
+        "2026-11-22T02:10:00Z",
+    ] {
         let mut world = World::new();
         let mut decision = world.decision("li", Verb::Approve);
         decision.decided_at = at(decided_at);
@@ -424,7 +474,11 @@ fn late_early_and_future_decisions_do_not_count() {
 // --- Jira ---
 
 fn moved(account: &str, verb: Verb) -> Option<JiraMove> {
-    Some(JiraMove { verb, account: account.into(), at: at("2026-11-22T02:01:00Z") })
+    Some(JiraMove {
+        verb,
+        account: account.into(),
+        at: at("2026-11-22T02:01:00Z"),
+    })
 }
 
 #[test]
@@ -543,9 +597,14 @@ fn clocks_that_differ_hold() {
 #[test]
 fn a_freeze_holds_and_a_deny_list_refuses() {
     let mut world = World::new();
-    world.policy.push_str("\n[freeze]\nreason = \"incident 7\"\n");
+    world
+        .policy
+        .push_str("\n[freeze]\nreason = \"incident 7\"\n");
     world.holds(Code::Frozen);
-    for entry in [world.id.to_string(), world.sealed().digest::<Statement>().to_string()] {
+    for entry in [
+        world.id.to_string(),
+        world.sealed().digest::<Statement>().to_string(),
+    ] {
         let mut world_denied = World::new();
         world_denied.id = world.id;
         world_denied.statement = world.statement.clone();
@@ -562,4 +621,27 @@ fn an_agent_that_was_removed_holds() {
     world.registry = world.registry.replace("id = \"claude\"", "id = \"other\"");
     // Unknown agents count everyone as behind them; the code names the real cause.
     world.holds(Code::UnknownAgent);
+}
+
+#[test]
+fn times_at_the_end_of_the_calendar_do_not_panic() {
+    let mut world = World::new();
+    world.pod().ready = true;
+    world.pod().last_failure_at = Some(Timestamp::MAX);
+    assert!(
+        world.run().is_ok(),
+        "a failure in the future is a recent failure"
+    );
+    let mut decision = world.decision("li", Verb::Approve);
+    decision.decided_at = Timestamp::MAX;
+    decision.valid_until = Timestamp::MAX;
+    world.decisions = vec![world.store(decision, &world.server)];
+    world.holds(Code::MissingEvidence);
+    world.decisions.clear();
+    world.jira = Some(JiraMove {
+        verb: Verb::Approve,
+        account: "li-account".into(),
+        at: Timestamp::MAX,
+    });
+    world.holds(Code::MissingEvidence);
 }
