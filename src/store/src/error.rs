@@ -58,9 +58,6 @@ pub enum StoreError {
     Closed,
     #[error("the database failed: {why}")]
     Database { why: String },
-    /// Not written yet.
-    #[error("not written yet: {0}")]
-    NotYet(&'static str),
 }
 
 /// The address as it may be shown: no password, no parameters.
@@ -69,6 +66,11 @@ pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return plain(url);
     };
+    if url.to_ascii_lowercase().contains("password=") {
+        // A password among the parameters may hold any character as well; nothing after the
+        // scheme is safe to show.
+        return format!("{scheme}://(not shown: its parameters hold a password)");
+    }
     // A password may hold any character, an `@`, `/` or `?` too: the last `@` ends it.
     let Some((user, host)) = rest.rsplit_once('@') else {
         return plain(url);
@@ -136,6 +138,10 @@ mod tests {
                 "postgres://ann@db:5432/c",
             ),
             ("postgres://ann:p@ss/w?@db/c", "postgres://ann@db/c"),
+            (
+                "postgres://ann@db/c?password=a@b",
+                "postgres://(not shown: its parameters hold a password)",
+            ),
             ("postgres://db/c?password=se@cret", "postgres://db/c@cret"),
             ("sqlite:///var/lib/c.db", "sqlite:///var/lib/c.db"),
         ] {

@@ -100,7 +100,7 @@ pub struct ActionDetail {
     pub ticket: Option<Ticket>,
     /// Execution records in the order in which they were written.
     pub records: Vec<(ExecutionRecord, Sealed)>,
-    /// Audit events about this action, oldest first, at most 200.
+    /// Audit events about this action, oldest first: the newest 200, tool calls left out.
     pub timeline: Vec<AuditRow>,
 }
 

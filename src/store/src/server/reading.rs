@@ -65,9 +65,12 @@ impl ServerStore {
         let records: Vec<SealedRow> = self.db.read(records, args![id]).await?;
         let timeline = format!(
             "SELECT {AUDIT_COLUMNS} FROM audit WHERE action_id = $1 AND action_id <> '' \
-             ORDER BY seq LIMIT 200"
+             AND event <> 'tool.called' ORDER BY seq DESC LIMIT 200"
         );
-        let timeline: Vec<AuditRecord> = self.db.read(timeline, args![id]).await?;
+        // The newest, and without tool calls: an AI that keeps asking must not push out what
+        // people did. Told oldest first.
+        let mut timeline: Vec<AuditRecord> = self.db.read(timeline, args![id]).await?;
+        timeline.reverse();
         Ok(Some(ActionDetail {
             action,
             decisions: self.decisions(id).await?,
