@@ -1,8 +1,8 @@
 //! What the two service accounts may and may not do, with the product's own manifests on a real
 //! API server; and the contract that the playground is held to as the real thing is.
 
-use countersign_control_plane::contract::{self, ContractTarget, Prepare};
 use countersign_control_plane::Api;
+use countersign_control_plane::contract::{self, ContractTarget, Prepare};
 use countersign_tests::stack::ClusterKind;
 use countersign_tests::stack::cluster::Cluster;
 use serde_json::{Value, json};
@@ -25,13 +25,17 @@ async fn each_account_may_do_its_work_and_nothing_else() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(ClusterKind::ControlPlane, folder.path()).await.unwrap();
+    let cluster = Cluster::start(ClusterKind::ControlPlane, folder.path())
+        .await
+        .unwrap();
     let pod = cluster.deploy("shop", "till", 2, 1, "ready").await.unwrap();
     let evict = format!("/api/v1/namespaces/shop/pods/{}/eviction", pod.name);
     let this_pod = format!("/api/v1/namespaces/shop/pods/{}", pod.name);
     let leases = "/apis/coordination.k8s.io/v1/namespaces/countersign-executor/leases";
 
-    let server = Api::from_kubeconfig(&cluster.server_kubeconfig).await.unwrap();
+    let server = Api::from_kubeconfig(&cluster.server_kubeconfig)
+        .await
+        .unwrap();
     assert_eq!(server.get(&this_pod).await.unwrap().status, 200);
     for (what, reply) in [
         ("evict", server.post(&evict, &eviction("shop", &pod.name)).await),
@@ -48,10 +52,18 @@ async fn each_account_may_do_its_work_and_nothing_else() {
         assert_eq!(reply.unwrap().status, 403, "the server's account may {what}");
     }
 
-    let executor = Api::from_kubeconfig(&cluster.executor_kubeconfig).await.unwrap();
+    let executor = Api::from_kubeconfig(&cluster.executor_kubeconfig)
+        .await
+        .unwrap();
     assert_eq!(executor.get(&this_pod).await.unwrap().status, 200);
-    assert_eq!(executor.post(leases, &lease("one")).await.unwrap().status, 201);
-    assert_eq!(executor.post(leases, &lease("one")).await.unwrap().status, 409);
+    assert_eq!(
+        executor.post(leases, &lease("one")).await.unwrap().status,
+        201
+    );
+    assert_eq!(
+        executor.post(leases, &lease("one")).await.unwrap().status,
+        409
+    );
     let one = format!("{leases}/one");
     assert_eq!(executor.get(&one).await.unwrap().status, 200);
     for (what, reply) in [
@@ -73,14 +85,23 @@ async fn each_account_may_do_its_work_and_nothing_else() {
     ] {
         assert_eq!(reply.unwrap().status, 403, "the executor's account may {what}");
     }
-    assert_eq!(executor.post(&evict, &eviction("shop", &pod.name)).await.unwrap().status, 201);
+    assert_eq!(
+        executor
+            .post(&evict, &eviction("shop", &pod.name))
+            .await
+            .unwrap()
+            .status,
+        201
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_playground_keeps_the_same_contract_as_the_control_plane() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
-    let cluster = Cluster::start(ClusterKind::Playground, folder.path()).await.unwrap();
+    let cluster = Cluster::start(ClusterKind::Playground, folder.path())
+        .await
+        .unwrap();
     let target = ContractTarget {
         admin_kubeconfig: folder.path().join("admin.kubeconfig"),
         server_kubeconfig: cluster.server_kubeconfig.clone(),

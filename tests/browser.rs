@@ -17,7 +17,10 @@ fn pictures() -> Option<PathBuf> {
 async fn picture(browser: &Browser, name: &str) {
     if let Some(folder) = pictures() {
         std::fs::create_dir_all(&folder).unwrap();
-        browser.screenshot(&folder.join(format!("{name}.png"))).await.unwrap();
+        browser
+            .screenshot(&folder.join(format!("{name}.png")))
+            .await
+            .unwrap();
     }
 }
 
@@ -27,8 +30,15 @@ async fn looks(browser: &Browser, name: &str) {
         for scheme in [Scheme::Light, Scheme::Dark] {
             browser.look_like(width, height, scheme).await.unwrap();
             let overflow = browser.overflow().await.unwrap();
-            assert!(overflow <= 0, "{name} at {width} px is {overflow} px too wide");
-            picture(browser, &format!("{name}-{width}-{scheme:?}").to_lowercase()).await;
+            assert!(
+                overflow <= 0,
+                "{name} at {width} px is {overflow} px too wide"
+            );
+            picture(
+                browser,
+                &format!("{name}-{width}-{scheme:?}").to_lowercase(),
+            )
+            .await;
         }
     }
     browser.look_like(390, 844, Scheme::Dark).await.unwrap();
@@ -40,9 +50,14 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
         return;
     }
     let mut stack = Stack::start(Options::default()).await.unwrap();
-    let pod = stack.cluster.deploy("shop", "till", 3, 1, "slow-ready=1500").await.unwrap();
+    let pod = stack
+        .cluster
+        .deploy("shop", "till", 3, 1, "slow-ready=1500")
+        .await
+        .unwrap();
     let ai = stack.ai().await.unwrap();
-    let reason = "Memory at 97% for 22 min; restarting frees it. <script>document.title='owned'</script>";
+    let reason =
+        "Memory at 97% for 22 min; restarting frees it. <script>document.title='owned'</script>";
     let proposed = ai.restart("shop", &pod.name, reason).await.unwrap();
     let id = proposed.str("action_id").to_owned();
     let address = proposed.str("approval_url").to_owned();
@@ -50,19 +65,38 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
     let browser = Browser::start().await.unwrap();
     browser.look_like(390, 844, Scheme::Dark).await.unwrap();
     browser.open(&address).await.unwrap();
-    assert!(browser.url().await.unwrap().contains("/login"), "a stranger sees no action");
+    assert!(
+        browser.url().await.unwrap().contains("/login"),
+        "a stranger sees no action"
+    );
     looks(&browser, "login").await;
     browser.type_into("input[name=person]", "li").await.unwrap();
-    browser.type_into("input[name=password]", &stack.secrets.li_password).await.unwrap();
+    browser
+        .type_into("input[name=password]", &stack.secrets.li_password)
+        .await
+        .unwrap();
     browser.click("main form button").await.unwrap();
     browser.until_text(&pod.name, SOON).await.unwrap();
-    assert_eq!(browser.url().await.unwrap(), address, "the link lands on the decision");
+    assert_eq!(
+        browser.url().await.unwrap(),
+        address,
+        "the link lands on the decision"
+    );
 
     let text = browser.text().await.unwrap();
-    for must in [pod.uid.as_str(), "claude-ops", "Maria Keller", "97%", "<script>"] {
+    for must in [
+        pod.uid.as_str(),
+        "claude-ops",
+        "Maria Keller",
+        "97%",
+        "<script>",
+    ] {
         assert!(text.contains(must), "the page does not say {must}: {text}");
     }
-    assert_ne!(browser.script("return document.title").await.unwrap(), "owned");
+    assert_ne!(
+        browser.script("return document.title").await.unwrap(),
+        "owned"
+    );
     looks(&browser, "pending").await;
 
     browser.open(&stack.url).await.unwrap();
@@ -71,8 +105,14 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
 
     browser.open(&format!("{address}/approve")).await.unwrap();
     looks(&browser, "confirm").await;
-    browser.type_into("[name=reason]", "seen on the dashboard").await.unwrap();
-    browser.click("button[name=verb][value=approve]").await.unwrap();
+    browser
+        .type_into("[name=reason]", "seen on the dashboard")
+        .await
+        .unwrap();
+    browser
+        .click("button[name=verb][value=approve]")
+        .await
+        .unwrap();
     // No reload from here on: the page follows by itself.
     for _ in 0..200 {
         if browser.url().await.unwrap() == address {
@@ -82,10 +122,16 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
     }
     browser.script("window.untouched = true").await.unwrap();
     browser.until_text("verified after", SOON).await.unwrap();
-    assert_eq!(browser.script("return window.untouched").await.unwrap(), true);
+    assert_eq!(
+        browser.script("return window.untouched").await.unwrap(),
+        true
+    );
     looks(&browser, "verified").await;
 
-    browser.open(&format!("{}/audit?action={id}", stack.url)).await.unwrap();
+    browser
+        .open(&format!("{}/audit?action={id}", stack.url))
+        .await
+        .unwrap();
     browser.until_text("action.succeeded", SOON).await.unwrap();
     looks(&browser, "audit").await;
     assert_eq!(stack.cluster.evictions(&pod.name).await.unwrap(), 1);

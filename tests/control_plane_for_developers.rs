@@ -3,5 +3,6 @@
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    countersign_control_plane::run_for_developer(countersign_control_plane::Options::default()).await
+    countersign_control_plane::run_for_developer(countersign_control_plane::Options::default())
+        .await
 }

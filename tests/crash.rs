@@ -16,7 +16,11 @@ struct Point {
 }
 
 const fn point(name: &'static str, evictions: usize, ends: &'static [&'static str]) -> Point {
-    Point { name, evictions, ends }
+    Point {
+        name,
+        evictions,
+        ends,
+    }
 }
 
 const EXECUTOR: &[Point] = &[
@@ -45,13 +49,24 @@ const SERVER: &[Point] = &[
 const LIMIT: Duration = Duration::from_secs(180);
 
 async fn kill_at_every_point(engine: Engine) {
-    let options = Options { engine, cluster: ClusterKind::ControlPlane, ..Options::default() };
+    let options = Options {
+        engine,
+        cluster: ClusterKind::ControlPlane,
+        ..Options::default()
+    };
     let mut stack = Stack::start(options).await.unwrap();
     let mut actions = Vec::new();
     for point in EXECUTOR {
         let app = format!("x-{}", point.name.replace('.', "-"));
-        let pod = stack.cluster.deploy("shop", &app, 2, 1, "ready").await.unwrap();
-        stack.restart_executor(&[("COUNTERSIGN_CRASH_AT", point.name)]).await.unwrap();
+        let pod = stack
+            .cluster
+            .deploy("shop", &app, 2, 1, "ready")
+            .await
+            .unwrap();
+        stack
+            .restart_executor(&[("COUNTERSIGN_CRASH_AT", point.name)])
+            .await
+            .unwrap();
         let ai = stack.ai().await.unwrap();
         let arguments = json!({"namespace": "shop", "pod": pod.name, "reason": "crash test"});
         let answer = ai.call("restart_pod", arguments).await.unwrap();
@@ -62,7 +77,11 @@ async fn kill_at_every_point(engine: Engine) {
             stack.li().await.unwrap().approve(&id, "go").await.unwrap();
         }
         let status = stack.executor.as_mut().unwrap().ended(LIMIT).await.unwrap();
-        assert!(!status.success(), "{}: the executor did not crash", point.name);
+        assert!(
+            !status.success(),
+            "{}: the executor did not crash",
+            point.name
+        );
         stack.restart_executor(&[]).await.unwrap();
         if point.name.starts_with("admission") {
             ai.until_state(&id, "pending", LIMIT).await.unwrap();
@@ -74,8 +93,15 @@ async fn kill_at_every_point(engine: Engine) {
     }
     for point in SERVER {
         let app = format!("s-{}", point.name.replace('.', "-"));
-        let pod = stack.cluster.deploy("shop", &app, 2, 1, "ready").await.unwrap();
-        stack.restart_server(&[("COUNTERSIGN_CRASH_AT", point.name)]).await.unwrap();
+        let pod = stack
+            .cluster
+            .deploy("shop", &app, 2, 1, "ready")
+            .await
+            .unwrap();
+        stack
+            .restart_server(&[("COUNTERSIGN_CRASH_AT", point.name)])
+            .await
+            .unwrap();
         let arguments = json!({"namespace": "shop", "pod": pod.name, "reason": "crash test"});
         let ai = stack.ai().await.unwrap();
         let first = ai.call("restart_pod", arguments.clone()).await;
@@ -88,13 +114,25 @@ async fn kill_at_every_point(engine: Engine) {
             assert!(first.is_err(), "{}: the proposal was answered", point.name);
         }
         let status = stack.server.as_mut().unwrap().ended(LIMIT).await.unwrap();
-        assert!(!status.success(), "{}: the server did not crash", point.name);
+        assert!(
+            !status.success(),
+            "{}: the server did not crash",
+            point.name
+        );
         drop(ai);
         stack.restart_server(&[]).await.unwrap();
         // The client does what clients do: it asks again, and gets the same action if there is one.
         let ai = stack.ai().await.unwrap();
-        let id = ai.restart("shop", &pod.name, "crash test").await.unwrap().str("action_id").to_owned();
-        let state = ai.until(&id, LIMIT, |state| state != "checking").await.unwrap();
+        let id = ai
+            .restart("shop", &pod.name, "crash test")
+            .await
+            .unwrap()
+            .str("action_id")
+            .to_owned();
+        let state = ai
+            .until(&id, LIMIT, |state| state != "checking")
+            .await
+            .unwrap();
         if point.name == "decision.after" {
             assert_ne!(state.str("state"), "pending", "the decision was lost");
         } else {
@@ -110,7 +148,11 @@ async fn kill_at_every_point(engine: Engine) {
             .await
             .unwrap_or_else(|error| panic!("{}: {error}\n{}", point.name, stack.logs()));
         let evictions = stack.cluster.evictions(&pod.name).await.unwrap();
-        assert_eq!(evictions, point.evictions, "{}: {}", point.name, answer.text);
+        assert_eq!(
+            evictions, point.evictions,
+            "{}: {}",
+            point.name, answer.text
+        );
         let label = format!("countersign-{id}");
         let start = Instant::now();
         loop {
@@ -122,7 +164,11 @@ async fn kill_at_every_point(engine: Engine) {
             assert!(start.elapsed() < LIMIT, "{}: no ticket", point.name);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        eprintln!("  {}: {} with {evictions} eviction(s)", point.name, answer.str("state"));
+        eprintln!(
+            "  {}: {} with {evictions} eviction(s)",
+            point.name,
+            answer.str("state")
+        );
     }
     stack.stop().await.unwrap();
 }

@@ -12,15 +12,23 @@ fn metadata() -> Value {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Direct dependencies of each workspace member, development ones left out.
 fn direct() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = metadata();
-    let members: BTreeSet<&str> =
-        metadata["workspace_members"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let members: BTreeSet<&str> = metadata["workspace_members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     metadata["packages"]
         .as_array()
         .unwrap()
@@ -51,10 +59,17 @@ fn users_of(name: &str) -> Vec<String> {
 fn only_reader_and_executor_and_the_test_cluster_know_kubernetes() {
     assert_eq!(
         users_of("kube"),
-        ["countersign-control-plane", "countersign-executor", "countersign-integrations"]
+        [
+            "countersign-control-plane",
+            "countersign-executor",
+            "countersign-integrations"
+        ]
     );
     let users = users_of("k8s-openapi");
-    assert!(users.iter().all(|user| users_of("kube").contains(user)), "{users:?}");
+    assert!(
+        users.iter().all(|user| users_of("kube").contains(user)),
+        "{users:?}"
+    );
 }
 
 #[test]
@@ -84,7 +99,9 @@ fn nothing_can_import_the_executor() {
 #[test]
 fn the_domain_is_pure() {
     let dependencies = direct().remove("countersign-domain").unwrap();
-    for impure in ["tokio", "sqlx", "axum", "kube", "reqwest", "tracing", "hyper", "futures"] {
+    for impure in [
+        "tokio", "sqlx", "axum", "kube", "reqwest", "tracing", "hyper", "futures",
+    ] {
         assert!(!dependencies.contains(impure), "domain depends on {impure}");
     }
 }
@@ -92,10 +109,25 @@ fn the_domain_is_pure() {
 #[test]
 fn nothing_in_the_product_depends_on_test_parts() {
     let direct = direct();
-    for part in ["domain", "store", "integrations", "config", "telemetry", "server", "executor"] {
+    for part in [
+        "domain",
+        "store",
+        "integrations",
+        "config",
+        "telemetry",
+        "server",
+        "executor",
+    ] {
         let dependencies = &direct[&format!("countersign-{part}")];
-        for test_part in ["countersign-tests", "countersign-control-plane", "countersign-playground"] {
-            assert!(!dependencies.contains(test_part), "{part} depends on {test_part}");
+        for test_part in [
+            "countersign-tests",
+            "countersign-control-plane",
+            "countersign-playground",
+        ] {
+            assert!(
+                !dependencies.contains(test_part),
+                "{part} depends on {test_part}"
+            );
         }
     }
 }
@@ -122,8 +154,15 @@ fn the_websocket_feature_of_kube_stays_off() {
     let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
     let kube = nodes
         .iter()
-        .find(|node| node["id"].as_str().is_some_and(|id| id.contains("#kube-client@")))
+        .find(|node| {
+            node["id"]
+                .as_str()
+                .is_some_and(|id| id.contains("#kube-client@"))
+        })
         .unwrap();
     let features = kube["features"].as_array().unwrap();
-    assert!(features.iter().all(|feature| feature != "ws"), "{features:?}");
+    assert!(
+        features.iter().all(|feature| feature != "ws"),
+        "{features:?}"
+    );
 }

@@ -38,7 +38,11 @@ async fn neither_process_is_given_the_others_secrets() {
     let executor_kubeconfig = stack.cluster.executor_kubeconfig.display().to_string();
     let server_kubeconfig = stack.cluster.server_kubeconfig.display().to_string();
 
-    let of_the_executor = [executor_key.trim(), &jira.executor.token, &executor_kubeconfig];
+    let of_the_executor = [
+        executor_key.trim(),
+        &jira.executor.token,
+        &executor_kubeconfig,
+    ];
     let of_the_server = [
         server_key.trim(),
         &jira.bot.token,
@@ -49,18 +53,27 @@ async fn neither_process_is_given_the_others_secrets() {
     let server_env = environment_of(stack.server.as_ref().unwrap().id().unwrap());
     let executor_env = environment_of(stack.executor.as_ref().unwrap().id().unwrap());
     for secret in of_the_executor {
-        assert!(!secret.is_empty() && executor_files.contains(secret), "the check itself is blind");
+        assert!(
+            !secret.is_empty() && executor_files.contains(secret),
+            "the check itself is blind"
+        );
         assert!(!server_files.contains(secret) && !server_env.contains(secret));
     }
     for secret in of_the_server {
-        assert!(!secret.is_empty() && server_files.contains(secret), "the check itself is blind");
+        assert!(
+            !secret.is_empty() && server_files.contains(secret),
+            "the check itself is blind"
+        );
         assert!(!executor_files.contains(secret) && !executor_env.contains(secret));
     }
     // And neither says its own aloud.
     for log in ["server/log", "executor/log"] {
         let text = std::fs::read_to_string(stack.path(log)).unwrap();
         for secret in of_the_executor.iter().chain(&of_the_server) {
-            assert!(secret.starts_with('/') || !text.contains(secret), "{log} holds a secret");
+            assert!(
+                secret.starts_with('/') || !text.contains(secret),
+                "{log} holds a secret"
+            );
         }
     }
     stack.stop().await.unwrap();
@@ -69,10 +82,16 @@ async fn neither_process_is_given_the_others_secrets() {
 fn children_of(parent: u32) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let Some(id) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
             continue;
         };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         if after_name.split_whitespace().nth(1) == Some(&parent.to_string()) {
             found.insert(id);
@@ -105,20 +124,43 @@ fn demo_leaves_nothing(signal: &str) {
             break;
         }
     }
-    for must in ["SIMULATED", "claude mcp add", "Cursor", "VS Code", "curl", "li ", "maria "] {
-        assert!(printed.contains(must), "the demo does not print {must}:\n{printed}");
+    for must in [
+        "SIMULATED",
+        "claude mcp add",
+        "Cursor",
+        "VS Code",
+        "curl",
+        "li ",
+        "maria ",
+    ] {
+        assert!(
+            printed.contains(must),
+            "the demo does not print {must}:\n{printed}"
+        );
     }
     let children = children_of(demo.id());
-    assert!(children.len() >= 4, "four processes are expected: {children:?}");
-    Command::new("kill").args([signal, &demo.id().to_string()]).status().unwrap();
+    assert!(
+        children.len() >= 4,
+        "four processes are expected: {children:?}"
+    );
+    Command::new("kill")
+        .args([signal, &demo.id().to_string()])
+        .status()
+        .unwrap();
     let start = Instant::now();
     while demo.try_wait().unwrap().is_none() {
-        assert!(start.elapsed() < Duration::from_secs(30), "the demo does not end");
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "the demo does not end"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     let start = Instant::now();
     while let Some(left) = children.iter().find(|child| alive(**child)) {
-        assert!(start.elapsed() < Duration::from_secs(10), "process {left} is left behind");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "process {left} is left behind"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -136,9 +178,18 @@ fn killing_the_demo_leaves_no_process_either() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_under_load_cuts_no_answer_and_leaves_no_claim() {
     let mut stack = Stack::start(Options::default()).await.unwrap();
-    let pod = stack.cluster.deploy("shop", "busy", 3, 1, "slow-ready=3000").await.unwrap();
+    let pod = stack
+        .cluster
+        .deploy("shop", "busy", 3, 1, "slow-ready=3000")
+        .await
+        .unwrap();
     let ai = stack.ai().await.unwrap();
-    let id = ai.restart("shop", &pod.name, "busy").await.unwrap().str("action_id").to_owned();
+    let id = ai
+        .restart("shop", &pod.name, "busy")
+        .await
+        .unwrap()
+        .str("action_id")
+        .to_owned();
     stack.li().await.unwrap().approve(&id, "go").await.unwrap();
 
     // Callers keep asking while the server stops: each gets a whole answer or no connection.
@@ -189,6 +240,8 @@ async fn a_stop_under_load_cuts_no_answer_and_leaves_no_claim() {
     }
     assert!(whole > 0, "nobody was answered at all");
     assert_eq!(cut, 0, "{cut} answers were cut, {whole} were whole");
-    let tamper = Tamper::open(&stack.database_url(Role::Admin)).await.unwrap();
+    let tamper = Tamper::open(&stack.database_url(Role::Admin))
+        .await
+        .unwrap();
     assert_eq!(tamper.leased().await.unwrap(), 0, "a claim is left leased");
 }

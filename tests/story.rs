@@ -9,7 +9,11 @@ use countersign_tests::stack::{ClusterKind, Engine, Options, Stack};
 /// Every scenario on one stack: what one leaves behind must not disturb the next.
 async fn whole_story(engine: Engine, cluster: ClusterKind) {
     let tell = |evidence: &str| eprintln!("  {evidence}");
-    let options = Options { engine, cluster, ..Options::default() };
+    let options = Options {
+        engine,
+        cluster,
+        ..Options::default()
+    };
     let mut stack = Stack::start(options).await.unwrap();
     let scene = Scene::new(&stack, &tell).await.unwrap();
     scenarios::page_approval(&scene).await.unwrap();
@@ -22,17 +26,27 @@ async fn whole_story(engine: Engine, cluster: ClusterKind) {
     scenarios::replacement_never_ready(&scene).await.unwrap();
     drop(scene);
     if engine == Engine::Sqlite {
-        scenarios::database_from_before_execution(&mut stack, &tell).await.unwrap();
-        scenarios::database_from_before_admission(&mut stack, &tell).await.unwrap();
+        scenarios::database_from_before_execution(&mut stack, &tell)
+            .await
+            .unwrap();
+        scenarios::database_from_before_admission(&mut stack, &tell)
+            .await
+            .unwrap();
     }
     stack.stop().await.unwrap();
 }
 
 #[test]
 fn sqlite_on_the_playground_is_the_walkthrough() {
-    let output = Command::new(env!("CARGO_BIN_EXE_walkthrough")).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_walkthrough"))
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(text.contains("All of it happened"), "{text}");
 }
 

@@ -9,7 +9,10 @@ pub mod stack;
 pub fn fast() -> bool {
     let fast = std::env::var_os("COUNTERSIGN_TEST_FAST").is_some();
     if fast {
-        eprintln!("NOT RUN in --fast: {}", std::thread::current().name().unwrap_or_default());
+        eprintln!(
+            "NOT RUN in --fast: {}",
+            std::thread::current().name().unwrap_or_default()
+        );
     }
     fast
 }

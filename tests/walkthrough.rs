@@ -35,7 +35,8 @@ macro_rules! play {
 async fn play() -> Result<()> {
     let tell = |evidence: &str| println!("   {evidence}");
     println!("Countersign walkthrough. Cluster and Jira are SIMULATED; the rest is the product.");
-    let mut stack = Stack::start_with(Options::default(), |step| println!("   starting {step}")).await?;
+    let mut stack =
+        Stack::start_with(Options::default(), |step| println!("   starting {step}")).await?;
     play!(&stack, &tell,
         "1. Asked by the AI, countersigned on the page, executed, verified" => scenarios::page_approval,
         "2. Countersigned by moving the ticket" => scenarios::ticket_approval,

@@ -140,11 +140,14 @@ impl Times {
             actions.push(times.propose(&caller, pod).await?);
         }
         let claims = times.decide(stack, &pods, &actions).await?;
-        // Whoever is late: nothing may be unfinished, and every one must have gone well.
+        // Nothing may be unfinished before the log is read, and every one must have gone well.
+        let mut ended = Vec::new();
+        for action in &actions {
+            ended.push(caller.until(action, |state| state == "succeeded").await?);
+        }
         let sent = evictions(&stack.cluster).await?;
-        for ((pod, action), claim) in pods.iter().zip(&actions).zip(claims) {
-            let ended = caller.until(action, |state| state == "succeeded").await?;
-            let at = |event| moment(&ended, event);
+        for ((pod, action), claim) in pods.iter().zip(&ended).zip(claims) {
+            let at = |event| moment(action, event);
             let sent = *sent
                 .get(&pod.name)
                 .with_context(|| format!("{} was not evicted", pod.name))?;
@@ -226,11 +229,11 @@ async fn claimed(database: &Tamper, action: &str) -> Result<Timestamp> {
     }
 }
 
-/// So many pods that crash, of one workload. What replaces them is ready after a second.
+/// So many pods that crash, of one workload. What replaces them is ready after half a second.
 async fn crashing(cluster: &Cluster, count: usize) -> Result<Vec<Pod>> {
     let replacement = match cluster.kind {
-        ClusterKind::Playground => "slow-ready=1000",
-        ClusterKind::ControlPlane => "slow-ready=1s",
+        ClusterKind::Playground => "slow-ready=500",
+        ClusterKind::ControlPlane => "slow-ready=500ms",
     };
     cluster
         .deploy(NAMESPACE, "bench", count, count, replacement)

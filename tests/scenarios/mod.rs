@@ -32,7 +32,11 @@ pub struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub async fn new(stack: &'a Stack, tell: &'a (dyn Fn(&str) + Sync)) -> Result<Self> {
-        Ok(Self { stack, ai: stack.ai().await?, tell })
+        Ok(Self {
+            stack,
+            ai: stack.ai().await?,
+            tell,
+        })
     }
 
     pub fn tell(&self, evidence: &str) {
@@ -47,25 +51,46 @@ impl<'a> Scene<'a> {
         replicas: usize,
         replacement: &str,
     ) -> Result<(Pod, String)> {
-        let pod = self.stack.cluster.deploy(namespace, app, replicas, 1, replacement).await?;
-        let answer = self.ai.restart(namespace, &pod.name, "crash loop since the deploy").await?;
-        ensure!(answer.str("state") == "pending", "not admitted: {}", answer.text);
+        let pod = self
+            .stack
+            .cluster
+            .deploy(namespace, app, replicas, 1, replacement)
+            .await?;
+        let answer = self
+            .ai
+            .restart(namespace, &pod.name, "crash loop since the deploy")
+            .await?;
+        ensure!(
+            answer.str("state") == "pending",
+            "not admitted: {}",
+            answer.text
+        );
         let id = answer.str("action_id").to_owned();
-        self.tell(&format!("AI proposed restart_pod {namespace}/{}: action {id}", pod.name));
+        self.tell(&format!(
+            "AI proposed restart_pod {namespace}/{}: action {id}",
+            pod.name
+        ));
         self.nothing_sent(&pod).await?;
         Ok((pod, id))
     }
 
     async fn nothing_sent(&self, pod: &Pod) -> Result<()> {
         let sent = self.stack.cluster.evictions_sent(&pod.name).await?;
-        ensure!(sent == 0, "{sent} evictions of {} were sent; none was allowed", pod.name);
+        ensure!(
+            sent == 0,
+            "{sent} evictions of {} were sent; none was allowed",
+            pod.name
+        );
         Ok(())
     }
 
     async fn exactly_one_eviction(&self, pod: &Pod) -> Result<()> {
         let count = self.stack.cluster.evictions(&pod.name).await?;
         ensure!(count == 1, "{count} evictions of {} took effect", pod.name);
-        self.tell(&format!("API server's own log: exactly 1 eviction of {}", pod.name));
+        self.tell(&format!(
+            "API server's own log: exactly 1 eviction of {}",
+            pod.name
+        ));
         Ok(())
     }
 
@@ -75,7 +100,11 @@ impl<'a> Scene<'a> {
             .until_state(action, state, within)
             .await
             .with_context(|| self.stack.logs())?;
-        let first = answer.text.lines().find(|line| !line.is_empty()).unwrap_or_default();
+        let first = answer
+            .text
+            .lines()
+            .find(|line| !line.is_empty())
+            .unwrap_or_default();
         self.tell(&format!("the AI reads: {first}"));
         Ok(answer)
     }
@@ -90,7 +119,11 @@ impl<'a> Scene<'a> {
             if let Some(key) = keys.into_iter().next() {
                 return Ok(key);
             }
-            ensure!(start.elapsed() < SOON, "no ticket for {action}\n{}", self.stack.logs());
+            ensure!(
+                start.elapsed() < SOON,
+                "no ticket for {action}\n{}",
+                self.stack.logs()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

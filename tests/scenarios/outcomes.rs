@@ -12,53 +12,99 @@ use crate::stack::person::strip;
 /// Ready -> outcome in MCP, page, ticket and audit.
 pub async fn page_approval(scene: &Scene<'_>) -> Result<()> {
     let stack = scene.stack;
-    let old = stack.cluster.deploy("shop", "basket", 3, 1, "ready").await?;
-    let failing = scene.ai.call("list_failing_pods", json!({"namespace": "shop"})).await?;
-    ensure!(failing.text.contains("basket"), "list_failing_pods: {}", failing.text);
+    let old = stack
+        .cluster
+        .deploy("shop", "basket", 3, 1, "ready")
+        .await?;
+    let failing = scene
+        .ai
+        .call("list_failing_pods", json!({"namespace": "shop"}))
+        .await?;
+    ensure!(
+        failing.text.contains("basket"),
+        "list_failing_pods: {}",
+        failing.text
+    );
     scene.tell(&format!("list_failing_pods names {}", old.name));
 
     let reason = "crash loop <b>since</b> the deploy";
     let proposed = scene.ai.restart("shop", &old.name, reason).await?;
     let id = proposed.str("action_id").to_owned();
-    ensure!(proposed.str("state") == "pending", "not admitted: {}", proposed.text);
     ensure!(
-        proposed.str("approval_url").ends_with(&format!("/actions/{id}")),
+        proposed.str("state") == "pending",
+        "not admitted: {}",
+        proposed.text
+    );
+    ensure!(
+        proposed
+            .str("approval_url")
+            .ends_with(&format!("/actions/{id}")),
         "no address: {}",
         proposed.text
     );
     let digest = proposed.str("digest").to_owned();
     ensure!(digest.len() == 64, "no digest: {}", proposed.value);
     scene.nothing_sent(&old).await?;
-    scene.tell(&format!("executor signed the statement: sha256 {}...", &digest[..12]));
+    scene.tell(&format!(
+        "executor signed the statement: sha256 {}...",
+        &digest[..12]
+    ));
 
     let asked = stack
         .receiver
-        .until(SOON, |got| got.kind == "webhook" && got.body.to_string().contains(&id))
+        .until(SOON, |got| {
+            got.kind == "webhook" && got.body.to_string().contains(&id)
+        })
         .await?;
-    ensure!(asked.headers.contains_key("webhook-signature"), "unsigned notification");
-    scene.tell(&format!("signed notification arrived: {}", asked.body["type"]));
+    ensure!(
+        asked.headers.contains_key("webhook-signature"),
+        "unsigned notification"
+    );
+    scene.tell(&format!(
+        "signed notification arrived: {}",
+        asked.body["type"]
+    ));
     let key = scene.ticket(&id).await?;
     scene.tell(&format!("ticket {key} in the playground Jira (simulated)"));
 
     let li = stack.li().await?;
     let page = li.get(&format!("/actions/{id}")).await?;
     let text = strip(&page);
-    ensure!(text.contains(&old.name) && text.contains(&old.uid), "page: {text}");
+    ensure!(
+        text.contains(&old.name) && text.contains(&old.uid),
+        "page: {text}"
+    );
     ensure!(page.contains(&digest), "the page does not show the digest");
-    ensure!(!page.contains("<b>since"), "the AI's markup reached the page");
+    ensure!(
+        !page.contains("<b>since"),
+        "the AI's markup reached the page"
+    );
     li.approve(&id, "seen the crash loop").await?;
     scene.tell("Li approved on the page (log-in, CSRF token, digest, version)");
 
     let done = scene.ends(&id, "succeeded", SOON).await?;
-    ensure!(done.value.to_string().contains("verified"), "outcome: {}", done.value);
+    ensure!(
+        done.value.to_string().contains("verified"),
+        "outcome: {}",
+        done.value
+    );
     scene.exactly_one_eviction(&old).await?;
     let pods = stack.cluster.pods("shop", "basket").await?;
-    ensure!(pods.iter().all(|pod| pod.uid != old.uid && pod.ready), "pods: {pods:?}");
-    ensure!(stack.cluster.spent(&id).await?.is_some(), "no spent record in the cluster");
+    ensure!(
+        pods.iter().all(|pod| pod.uid != old.uid && pod.ready),
+        "pods: {pods:?}"
+    );
+    ensure!(
+        stack.cluster.spent(&id).await?.is_some(),
+        "no spent record in the cluster"
+    );
 
     let page = strip(&li.get(&format!("/actions/{id}")).await?).to_lowercase();
     ensure!(page.contains("verified after"), "page: {page}");
-    stack.jira.until_comment(&key, "Done and verified", SOON).await?;
+    stack
+        .jira
+        .until_comment(&key, "Done and verified", SOON)
+        .await?;
     stack
         .receiver
         .until(SOON, |got| {
@@ -78,7 +124,10 @@ pub async fn page_approval(scene: &Scene<'_>) -> Result<()> {
         "ticket.opened",
         "notification.sent",
     ] {
-        ensure!(rows.contains(event), "{event} is missing in the audit: {rows}");
+        ensure!(
+            rows.contains(event),
+            "{event} is missing in the audit: {rows}"
+        );
     }
     scene.tell("outcome in MCP, page, ticket, notification and audit");
     Ok(())
@@ -90,15 +139,24 @@ pub async fn ticket_approval(scene: &Scene<'_>) -> Result<()> {
     let (old, id) = scene.proposed("shop", "mailer", 2, "ready").await?;
     let key = scene.ticket(&id).await?;
 
-    jira.transition(&jira.maria, &key, &jira.status.approved).await?;
+    jira.transition(&jira.maria, &key, &jira.status.approved)
+        .await?;
     jira.until_comment(&key, "may not approve", SOON).await?;
     let state = scene.ai.get(&id).await?;
-    ensure!(state.str("state") == "pending", "Maria's move counted: {}", state.text);
+    ensure!(
+        state.str("state") == "pending",
+        "Maria's move counted: {}",
+        state.text
+    );
     scene.nothing_sent(&old).await?;
-    scene.tell(&format!("Maria moved {key} to Approved: not counted, she is behind the AI"));
-    jira.transition(&jira.maria, &key, &jira.status.to_do).await?;
+    scene.tell(&format!(
+        "Maria moved {key} to Approved: not counted, she is behind the AI"
+    ));
+    jira.transition(&jira.maria, &key, &jira.status.to_do)
+        .await?;
 
-    jira.transition(&jira.li, &key, &jira.status.approved).await?;
+    jira.transition(&jira.li, &key, &jira.status.approved)
+        .await?;
     scene.tell(&format!("Li moved {key} to Approved"));
     scene.ends(&id, "succeeded", SOON).await?;
     scene.exactly_one_eviction(&old).await
@@ -110,7 +168,11 @@ pub async fn rejection(scene: &Scene<'_>) -> Result<()> {
     let reason = "wait for the database to come back";
     scene.stack.li().await?.reject(&id, reason).await?;
     let answer = scene.ai.until_state(&id, "rejected", SOON).await?;
-    ensure!(answer.text.contains(reason), "the reason did not reach the AI: {}", answer.text);
+    ensure!(
+        answer.text.contains(reason),
+        "the reason did not reach the AI: {}",
+        answer.text
+    );
     scene.tell(&format!("the AI reads the reason: {reason}"));
     let arguments = json!({"namespace": "shop", "pod": old.name, "reason": "again"});
     let again = scene.ai.call("restart_pod", arguments).await?;
@@ -126,7 +188,11 @@ pub async fn pod_replaced(scene: &Scene<'_>) -> Result<()> {
     scene.tell("somebody else replaced that pod meanwhile");
     scene.stack.li().await?.approve(&id, "go").await?;
     let refused = scene.ends(&id, "refused", SOON).await?;
-    ensure!(refused.text.contains(&old.uid), "old facts are missing: {}", refused.text);
+    ensure!(
+        refused.text.contains(&old.uid),
+        "old facts are missing: {}",
+        refused.text
+    );
     scene.nothing_sent(&old).await
 }
 
@@ -135,7 +201,11 @@ pub async fn replacement_never_ready(scene: &Scene<'_>) -> Result<()> {
     let (old, id) = scene.proposed("shop", "ranking", 3, "never-ready").await?;
     scene.stack.li().await?.approve(&id, "go").await?;
     let failed = scene.ends(&id, "failed", Duration::from_secs(45)).await?;
-    ensure!(failed.value.to_string().contains("replacement_not_ready"), "{}", failed.value);
+    ensure!(
+        failed.value.to_string().contains("replacement_not_ready"),
+        "{}",
+        failed.value
+    );
     scene.exactly_one_eviction(&old).await
 }
 
@@ -145,7 +215,11 @@ pub async fn budget_without_room(scene: &Scene<'_>) -> Result<()> {
     let old = cluster.deploy("payments", "booking", 2, 1, "ready").await?;
     cluster.budget("payments", "booking", 2).await?;
     let proposed = scene.ai.restart("payments", &old.name, "it fails").await?;
-    ensure!(proposed.str("state") == "pending", "not admitted: {}", proposed.text);
+    ensure!(
+        proposed.str("state") == "pending",
+        "not admitted: {}",
+        proposed.text
+    );
     let id = proposed.str("action_id").to_owned();
     let li = scene.stack.li().await?;
     let page = strip(&li.get(&format!("/actions/{id}")).await?).to_lowercase();
@@ -154,7 +228,10 @@ pub async fn budget_without_room(scene: &Scene<'_>) -> Result<()> {
     li.approve(&id, "go").await?;
     let held = scene.until_told(&id, "disruption_budget").await?;
     ensure!(held.str("state") == "approved", "{}", held.text);
-    ensure!(cluster.spent(&id).await?.is_none(), "held must mean unspent");
+    ensure!(
+        cluster.spent(&id).await?.is_none(),
+        "held must mean unspent"
+    );
     scene.nothing_sent(&old).await?;
     scene.tell("held, unspent; the budget gets room");
     cluster.budget("payments", "booking", 1).await?;

@@ -35,13 +35,19 @@ pub async fn database_from_before_execution(
     put_back(stack).await?;
     tell("put the old copy back: the row says approved again");
     let scene = Scene::new(stack, tell).await?;
-    let again = scene.ai.until(&id, SOON, |state| state != "approved").await?;
+    let again = scene
+        .ai
+        .until(&id, SOON, |state| state != "approved")
+        .await?;
     ensure!(
         again.value.to_string().contains("already_spent"),
         "expected already_spent: {}",
         again.value
     );
-    tell(&format!("the executor found the spent record: {}", again.str("state")));
+    tell(&format!(
+        "the executor found the spent record: {}",
+        again.str("state")
+    ));
     still_one(stack, &old).await
 }
 
@@ -50,16 +56,26 @@ pub async fn database_from_before_admission(
     stack: &mut Stack,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<()> {
-    let old = stack.cluster.deploy("shop", "wishlist", 2, 1, "ready").await?;
+    let old = stack
+        .cluster
+        .deploy("shop", "wishlist", 2, 1, "ready")
+        .await?;
     if let Some(executor) = stack.executor.take() {
         executor.stop(SOON).await?;
     }
     let ai = stack.ai().await?;
-    let arguments =
-        serde_json::json!({"namespace": "shop", "pod": old.name, "reason": "it fails"});
+    let arguments = serde_json::json!({"namespace": "shop", "pod": old.name, "reason": "it fails"});
     let proposed = ai.call("restart_pod", arguments).await?;
-    ensure!(proposed.str("state") == "checking", "nobody can admit: {}", proposed.text);
-    ensure!(proposed.value["digest"].is_null(), "a digest before admission: {}", proposed.value);
+    ensure!(
+        proposed.str("state") == "checking",
+        "nobody can admit: {}",
+        proposed.text
+    );
+    ensure!(
+        proposed.value["digest"].is_null(),
+        "a digest before admission: {}",
+        proposed.value
+    );
     let id = proposed.str("action_id").to_owned();
     drop(ai);
     stack.stop().await?;
@@ -67,7 +83,10 @@ pub async fn database_from_before_admission(
     tell("copied the database: proposed, not yet admitted");
     restart(stack).await?;
     let scene = Scene::new(stack, tell).await?;
-    scene.ai.until(&id, SOON, |state| state == "pending").await?;
+    scene
+        .ai
+        .until(&id, SOON, |state| state == "pending")
+        .await?;
     stack.li().await?.approve(&id, "go").await?;
     scene.ends(&id, "succeeded", SOON).await?;
     drop(scene);
@@ -75,9 +94,16 @@ pub async fn database_from_before_admission(
     put_back(stack).await?;
     tell("put the old copy back: the row says checking again");
     let scene = Scene::new(stack, tell).await?;
-    let again = scene.ai.until(&id, SOON, |state| state != "checking").await?;
+    let again = scene
+        .ai
+        .until(&id, SOON, |state| state != "checking")
+        .await?;
     ensure!(again.str("state") == "denied", "{}", again.text);
-    ensure!(again.value.to_string().contains("already_spent"), "{}", again.value);
+    ensure!(
+        again.value.to_string().contains("already_spent"),
+        "{}",
+        again.value
+    );
     tell("the executor denied it: it has had its one chance");
     still_one(stack, &old).await
 }
@@ -103,7 +129,11 @@ async fn still_one(stack: &Stack, old: &Pod) -> Result<()> {
     // Time enough for a second one, had there been the will.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let sent = stack.cluster.evictions_sent(&old.name).await?;
-    ensure!(sent == 1, "{sent} evictions of {} were sent in all", old.name);
+    ensure!(
+        sent == 1,
+        "{sent} evictions of {} were sent in all",
+        old.name
+    );
     Ok(())
 }
 

@@ -30,20 +30,37 @@ impl Answer {
 
 impl Ai {
     pub async fn connect(base: &str, api_key: &str) -> Result<Self> {
-        let config = StreamableHttpClientTransportConfig::with_uri(format!("{}/mcp", base.trim_end_matches('/')))
-            .auth_header(api_key.to_owned());
-        let transport = StreamableHttpClientTransport::with_client(reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?, config);
-        let service = ClientConfig::default().serve(transport).await.context("MCP did not start")?;
+        let config = StreamableHttpClientTransportConfig::with_uri(format!(
+            "{}/mcp",
+            base.trim_end_matches('/')
+        ))
+        .auth_header(api_key.to_owned());
+        let transport = StreamableHttpClientTransport::with_client(
+            reqwest::Client::builder()
+                .timeout(Duration::from_secs(60))
+                .build()?,
+            config,
+        );
+        let service = ClientConfig::default()
+            .serve(transport)
+            .await
+            .context("MCP did not start")?;
         Ok(Self { service })
     }
 
     pub async fn tools(&self) -> Result<Vec<String>> {
         let tools = self.service.list_all_tools().await?;
-        Ok(tools.into_iter().map(|tool| tool.name.to_string()).collect())
+        Ok(tools
+            .into_iter()
+            .map(|tool| tool.name.to_string())
+            .collect())
     }
 
     pub async fn call(&self, tool: &str, arguments: Value) -> Result<Answer> {
-        let arguments = arguments.as_object().cloned().context("arguments are an object")?;
+        let arguments = arguments
+            .as_object()
+            .cloned()
+            .context("arguments are an object")?;
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         let result = self.service.call_tool(params).await?;
         let text = result
@@ -62,7 +79,10 @@ impl Ai {
     /// Proposes and waits until it is admitted.
     pub async fn restart(&self, namespace: &str, pod: &str, reason: &str) -> Result<Answer> {
         let answer = self
-            .call("restart_pod", serde_json::json!({"namespace": namespace, "pod": pod, "reason": reason}))
+            .call(
+                "restart_pod",
+                serde_json::json!({"namespace": namespace, "pod": pod, "reason": reason}),
+            )
             .await?;
         if answer.is_error {
             bail!("restart_pod: {}", answer.text);
@@ -71,11 +91,13 @@ impl Ai {
             return Ok(answer);
         }
         let id = answer.str("action_id").to_owned();
-        self.until(&id, Duration::from_secs(15), |state| state != "checking").await
+        self.until(&id, Duration::from_secs(15), |state| state != "checking")
+            .await
     }
 
     pub async fn get(&self, action: &str) -> Result<Answer> {
-        self.call("get_action", serde_json::json!({"action_id": action})).await
+        self.call("get_action", serde_json::json!({"action_id": action}))
+            .await
     }
 
     /// Asks until the state fits.
@@ -92,19 +114,35 @@ impl Ai {
                 return Ok(answer);
             }
             if start.elapsed() > within {
-                bail!("action {action} is still `{}` after {within:?}: {}", answer.str("state"), answer.text);
+                bail!(
+                    "action {action} is still `{}` after {within:?}: {}",
+                    answer.str("state"),
+                    answer.text
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     pub async fn until_state(&self, action: &str, state: &str, within: Duration) -> Result<Answer> {
-        const ENDS: &[&str] =
-            &["succeeded", "failed", "denied", "rejected", "cancelled", "expired", "refused"];
-        let answer =
-            self.until(action, within, |now| now == state || ENDS.contains(&now)).await?;
+        const ENDS: &[&str] = &[
+            "succeeded",
+            "failed",
+            "denied",
+            "rejected",
+            "cancelled",
+            "expired",
+            "refused",
+        ];
+        let answer = self
+            .until(action, within, |now| now == state || ENDS.contains(&now))
+            .await?;
         if answer.str("state") != state {
-            bail!("action {action} became `{}`, not `{state}`: {}", answer.str("state"), answer.text);
+            bail!(
+                "action {action} became `{}`, not `{state}`: {}",
+                answer.str("state"),
+                answer.text
+            );
         }
         Ok(answer)
     }

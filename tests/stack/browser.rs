@@ -36,7 +36,9 @@ impl Browser {
             .kill_on_drop(true)
             .spawn()
             .context("chromedriver: install the Debian package chromium-driver")?;
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            .build()?;
         let root = format!("http://127.0.0.1:{port}");
         let start = Instant::now();
         while client.get(format!("{root}/status")).send().await.is_err() {
@@ -61,8 +63,13 @@ impl Browser {
             "browserName": "chrome",
             "goog:chromeOptions": {"args": arguments},
         }}});
-        let session: Value =
-            client.post(format!("{root}/session")).json(&wanted).send().await?.json().await?;
+        let session: Value = client
+            .post(format!("{root}/session"))
+            .json(&wanted)
+            .send()
+            .await?
+            .json()
+            .await?;
         let id = session["value"]["sessionId"]
             .as_str()
             .with_context(|| format!("no browser session: {session}"))?;
@@ -75,17 +82,31 @@ impl Browser {
     }
 
     async fn post(&self, path: &str, body: Value) -> Result<Value> {
-        let answer: Value =
-            self.client.post(format!("{}{path}", self.base)).json(&body).send().await?.json().await?;
+        let answer: Value = self
+            .client
+            .post(format!("{}{path}", self.base))
+            .json(&body)
+            .send()
+            .await?
+            .json()
+            .await?;
         if let Some(error) = answer["value"]["error"].as_str() {
-            bail!("browser: {error}: {}", answer["value"]["message"].as_str().unwrap_or_default());
+            bail!(
+                "browser: {error}: {}",
+                answer["value"]["message"].as_str().unwrap_or_default()
+            );
         }
         Ok(answer["value"].clone())
     }
 
     async fn get(&self, path: &str) -> Result<Value> {
-        let answer: Value =
-            self.client.get(format!("{}{path}", self.base)).send().await?.json().await?;
+        let answer: Value = self
+            .client
+            .get(format!("{}{path}", self.base))
+            .send()
+            .await?
+            .json()
+            .await?;
         Ok(answer["value"].clone())
     }
 
@@ -94,40 +115,65 @@ impl Browser {
     }
 
     pub async fn url(&self) -> Result<String> {
-        Ok(self.get("/url").await?.as_str().unwrap_or_default().to_owned())
+        Ok(self
+            .get("/url")
+            .await?
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
     }
 
     /// The size of the page area and the colour scheme that the page is told.
     pub async fn look_like(&self, width: u32, height: u32, scheme: Scheme) -> Result<()> {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
-        self.cdp("Emulation.setDeviceMetricsOverride", metrics).await?;
-        let value = if scheme == Scheme::Dark { "dark" } else { "light" };
+        self.cdp("Emulation.setDeviceMetricsOverride", metrics)
+            .await?;
+        let value = if scheme == Scheme::Dark {
+            "dark"
+        } else {
+            "light"
+        };
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
         self.cdp("Emulation.setEmulatedMedia", features).await
     }
 
     async fn cdp(&self, command: &str, parameters: Value) -> Result<()> {
-        self.post("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await.map(|_| ())
+        self.post(
+            "/goog/cdp/execute",
+            json!({"cmd": command, "params": parameters}),
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Runs a script in the page and returns its value.
     pub async fn script(&self, script: &str) -> Result<Value> {
-        self.post("/execute/sync", json!({"script": script, "args": []})).await
+        self.post("/execute/sync", json!({"script": script, "args": []}))
+            .await
     }
 
     async fn find(&self, css: &str) -> Result<String> {
-        let element = self.post("/element", json!({"using": "css selector", "value": css})).await?;
-        Ok(element[ELEMENT].as_str().context("no such element")?.to_owned())
+        let element = self
+            .post("/element", json!({"using": "css selector", "value": css}))
+            .await?;
+        Ok(element[ELEMENT]
+            .as_str()
+            .context("no such element")?
+            .to_owned())
     }
 
     pub async fn type_into(&self, css: &str, text: &str) -> Result<()> {
         let element = self.find(css).await?;
-        self.post(&format!("/element/{element}/value"), json!({"text": text})).await.map(|_| ())
+        self.post(&format!("/element/{element}/value"), json!({"text": text}))
+            .await
+            .map(|_| ())
     }
 
     pub async fn click(&self, css: &str) -> Result<()> {
         let element = self.find(css).await?;
-        self.post(&format!("/element/{element}/click"), json!({})).await.map(|_| ())
+        self.post(&format!("/element/{element}/click"), json!({}))
+            .await
+            .map(|_| ())
     }
 
     /// What a person reads on the page.
@@ -154,7 +200,8 @@ impl Browser {
 
     /// Pixels by which the page is wider than its window: 0 unless something overflows.
     pub async fn overflow(&self) -> Result<i64> {
-        let script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        let script =
+            "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
         Ok(self.script(script).await?.as_i64().unwrap_or(-1))
     }
 
@@ -167,7 +214,10 @@ impl Browser {
             )
             .await?;
         let data = shot["data"].as_str().context("no picture")?;
-        std::fs::write(file, base64::engine::general_purpose::STANDARD.decode(data)?)?;
+        std::fs::write(
+            file,
+            base64::engine::general_purpose::STANDARD.decode(data)?,
+        )?;
         Ok(())
     }
 }

@@ -23,7 +23,9 @@ pub struct Cluster {
 
 enum Backing {
     /// Held so that it ends with us.
-    Playground { _process: Process },
+    Playground {
+        _process: Process,
+    },
     ControlPlane(Box<ControlPlane>),
 }
 
@@ -50,7 +52,10 @@ pub struct Write {
 
 impl Write {
     fn is_eviction_of(&self, pod: &str) -> bool {
-        self.uri.split('?').next().is_some_and(|path| path.ends_with(&format!("/pods/{pod}/eviction")))
+        self.uri
+            .split('?')
+            .next()
+            .is_some_and(|path| path.ends_with(&format!("/pods/{pod}/eviction")))
     }
 }
 
@@ -67,7 +72,11 @@ impl Cluster {
             "playground cluster",
             "countersign-playground",
             |command| {
-                command.arg("cluster").arg("--dir").arg(folder).arg("--exit-with-parent");
+                command
+                    .arg("cluster")
+                    .arg("--dir")
+                    .arg(folder)
+                    .arg("--exit-with-parent");
             },
             &folder.join("log"),
         )?;
@@ -85,12 +94,17 @@ impl Cluster {
     async fn control_plane() -> Result<Self> {
         let plane = ControlPlane::start(countersign_control_plane::Options::default()).await?;
         // The product's own manifests, as an installer would apply them.
-        plane.apply_yaml(&manifests::base()?).await.context("deploy/kustomize/base")?;
+        plane
+            .apply_yaml(&manifests::base()?)
+            .await
+            .context("deploy/kustomize/base")?;
         plane.apply_yaml(manifests::NAMESPACES).await?;
         for namespace in ["shop", "payments"] {
             plane.apply_yaml(&manifests::opt_in(namespace)?).await?;
         }
-        let server = plane.kubeconfig_for_service_account("countersign", "countersign-server").await?;
+        let server = plane
+            .kubeconfig_for_service_account("countersign", "countersign-server")
+            .await?;
         let executor = plane
             .kubeconfig_for_service_account("countersign-executor", "countersign-executor")
             .await?;
@@ -136,7 +150,10 @@ impl Cluster {
                 let mut each: Vec<&str> = vec!["crashloop since=20m"; failing];
                 each.extend(vec!["ready"; replicas - failing]);
                 each.push(replacement);
-                (json!({"fake.countersign.dev/behavior": each.join(", ")}), true)
+                (
+                    json!({"fake.countersign.dev/behavior": each.join(", ")}),
+                    true,
+                )
             }
         };
         let document = json!({
@@ -152,12 +169,20 @@ impl Cluster {
             },
         });
         self.apply(&document).await?;
-        let limit = if slow { Duration::from_secs(60) } else { Duration::from_secs(20) };
+        let limit = if slow {
+            Duration::from_secs(60)
+        } else {
+            Duration::from_secs(20)
+        };
         eventually(limit, &format!("pods of {name}"), async || {
             let pods = self.pods(namespace, name).await?;
             let ready = pods.iter().filter(|pod| pod.ready).count();
             let broken = pods.iter().find(|pod| pod.crashing).cloned();
-            Ok(if pods.len() == replicas && ready == replicas - failing { broken } else { None })
+            Ok(if pods.len() == replicas && ready == replicas - failing {
+                broken
+            } else {
+                None
+            })
         })
         .await
     }
@@ -183,7 +208,10 @@ impl Cluster {
     async fn apply(&self, document: &Value) -> Result<()> {
         match self.kind {
             ClusterKind::Playground => {
-                self.admin.post("/playground/apply", document).await?.success()?;
+                self.admin
+                    .post("/playground/apply", document)
+                    .await?
+                    .success()?;
             }
             ClusterKind::ControlPlane => {
                 self.admin.apply(document).await?;
@@ -205,11 +233,17 @@ impl Cluster {
         match self.kind {
             ClusterKind::Playground => {
                 let which = json!({"namespace": namespace, "name": name});
-                self.admin.post("/playground/replace-pod", &which).await?.success()?;
+                self.admin
+                    .post("/playground/replace-pod", &which)
+                    .await?
+                    .success()?;
             }
             ClusterKind::ControlPlane => {
                 let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
-                self.admin.delete(&path, &json!({"gracePeriodSeconds": 0})).await?.success()?;
+                self.admin
+                    .delete(&path, &json!({"gracePeriodSeconds": 0}))
+                    .await?
+                    .success()?;
             }
         }
         Ok(())
@@ -260,9 +294,8 @@ impl Cluster {
 
     /// The spent record of an action, if there is one.
     pub async fn spent(&self, action: &str) -> Result<Option<Value>> {
-        let path = format!(
-            "/apis/coordination.k8s.io/v1/namespaces/countersign-executor/leases/{action}"
-        );
+        let path =
+            format!("/apis/coordination.k8s.io/v1/namespaces/countersign-executor/leases/{action}");
         let reply = self.admin.get(&path).await?;
         match reply.status {
             404 => Ok(None),
@@ -280,7 +313,8 @@ impl Cluster {
 fn pod(item: &Value) -> Pod {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let ready = item["status"]["conditions"].as_array().is_some_and(|all| {
-        all.iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
+        all.iter()
+            .any(|one| one["type"] == "Ready" && one["status"] == "True")
     });
     Pod {
         name: text(&item["metadata"]["name"]),
@@ -288,22 +322,37 @@ fn pod(item: &Value) -> Pod {
         ready,
         crashing: item["status"]["containerStatuses"]
             .as_array()
-            .is_some_and(|all| all.iter().any(|one| one["state"]["waiting"]["reason"] == "CrashLoopBackOff")),
+            .is_some_and(|all| {
+                all.iter()
+                    .any(|one| one["state"]["waiting"]["reason"] == "CrashLoopBackOff")
+            }),
         terminating: item["metadata"]["deletionTimestamp"].is_string(),
     }
 }
 
 fn playground_write(item: &Value) -> Write {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let uri = [&item["requestURI"], &item["uri"]].into_iter().find_map(Value::as_str);
-    let user = [&item["user"]["username"], &item["user"]].into_iter().find_map(Value::as_str);
-    let code = [&item["responseStatus"]["code"], &item["code"]].into_iter().find_map(Value::as_u64);
-    let audit_id = [&item["auditID"], &item["audit_id"]].into_iter().find_map(Value::as_str);
+    let uri = [&item["requestURI"], &item["uri"]]
+        .into_iter()
+        .find_map(Value::as_str);
+    let user = [&item["user"]["username"], &item["user"]]
+        .into_iter()
+        .find_map(Value::as_str);
+    let code = [&item["responseStatus"]["code"], &item["code"]]
+        .into_iter()
+        .find_map(Value::as_u64);
+    let audit_id = [&item["auditID"], &item["audit_id"]]
+        .into_iter()
+        .find_map(Value::as_str);
     Write {
         user: user.unwrap_or_default().to_owned(),
         uri: uri.unwrap_or_default().to_owned(),
-        dry_run: item["dry_run"].as_bool().unwrap_or_else(|| text(&item["requestURI"]).contains("dryRun=All")),
-        code: code.and_then(|code| u16::try_from(code).ok()).unwrap_or_default(),
+        dry_run: item["dry_run"]
+            .as_bool()
+            .unwrap_or_else(|| text(&item["requestURI"]).contains("dryRun=All")),
+        code: code
+            .and_then(|code| u16::try_from(code).ok())
+            .unwrap_or_default(),
         audit_id: audit_id.unwrap_or_default().to_owned(),
     }
 }
@@ -346,7 +395,11 @@ metadata: {name: payments}
         Ok(after
             .lines()
             .skip(1)
-            .map_while(|line| line.trim().strip_prefix("- ").map(|name| name.trim().to_owned()))
+            .map_while(|line| {
+                line.trim()
+                    .strip_prefix("- ")
+                    .map(|name| name.trim().to_owned())
+            })
             .collect())
     }
 

@@ -44,12 +44,17 @@ impl PlaygroundJira {
             "playground jira",
             "countersign-playground",
             |command| {
-                command.arg("jira").arg("--dir").arg(folder).arg("--exit-with-parent");
+                command
+                    .arg("jira")
+                    .arg("--dir")
+                    .arg(folder)
+                    .arg("--exit-with-parent");
             },
             &folder.join("log"),
         )?;
         let ready = process.ready(Duration::from_secs(20)).await?;
-        let file: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("jira.json"))?)?;
+        let file: Value =
+            serde_json::from_str(&std::fs::read_to_string(folder.join("jira.json"))?)?;
         let text = |pointer: &str| {
             file.pointer(pointer)
                 .and_then(Value::as_str)
@@ -79,7 +84,9 @@ impl PlaygroundJira {
                 declined: text("/statuses/declined")?,
                 done: text("/statuses/done")?,
             },
-            client: reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?,
+            client: reqwest::Client::builder()
+                .timeout(Duration::from_secs(10))
+                .build()?,
             _process: process,
         })
     }
@@ -116,7 +123,8 @@ impl PlaygroundJira {
     }
 
     pub async fn send_webhooks_to(&self, url: &str) -> Result<()> {
-        self.control("/playground/webhook", &json!({"url": url})).await
+        self.control("/playground/webhook", &json!({"url": url}))
+            .await
     }
 
     /// Moves a ticket, as a person does with a click.
@@ -129,23 +137,32 @@ impl PlaygroundJira {
             .and_then(|one| one["id"].as_str())
             .with_context(|| format!("{key} cannot go to status {status_id}"))?
             .to_owned();
-        self.post(who, &path, &json!({"transition": {"id": id}})).await.map(|_| ())
+        self.post(who, &path, &json!({"transition": {"id": id}}))
+            .await
+            .map(|_| ())
     }
 
     pub async fn comment(&self, who: &Account, key: &str, text: &str) -> Result<()> {
         let body = json!({"body": {"type": "doc", "version": 1, "content": [
             {"type": "paragraph", "content": [{"type": "text", "text": text}]}]}});
-        self.post(who, &format!("/rest/api/3/issue/{key}/comment"), &body).await.map(|_| ())
+        self.post(who, &format!("/rest/api/3/issue/{key}/comment"), &body)
+            .await
+            .map(|_| ())
     }
 
     pub async fn status_of(&self, key: &str) -> Result<String> {
         let issue = self.get(&format!("/rest/api/3/issue/{key}")).await?;
-        Ok(issue["fields"]["status"]["id"].as_str().unwrap_or_default().to_owned())
+        Ok(issue["fields"]["status"]["id"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
     }
 
     /// All comments as one text.
     pub async fn comments(&self, key: &str) -> Result<String> {
-        let list = self.get(&format!("/rest/api/3/issue/{key}/comment")).await?;
+        let list = self
+            .get(&format!("/rest/api/3/issue/{key}/comment"))
+            .await?;
         Ok(list["comments"].to_string())
     }
 
@@ -173,6 +190,9 @@ impl PlaygroundJira {
             )
             .await?;
         let issues = answer["issues"].as_array().cloned().unwrap_or_default();
-        Ok(issues.iter().filter_map(|issue| issue["key"].as_str().map(str::to_owned)).collect())
+        Ok(issues
+            .iter()
+            .filter_map(|issue| issue["key"].as_str().map(str::to_owned))
+            .collect())
     }
 }

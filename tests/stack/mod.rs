@@ -100,7 +100,12 @@ impl Stack {
             Engine::Sqlite => None,
             Engine::Postgres => {
                 tell("postgres");
-                Some(ThrowawayPostgres::start().await.map_err(anyhow::Error::msg).context("PostgreSQL")?)
+                Some(
+                    ThrowawayPostgres::start()
+                        .await
+                        .map_err(anyhow::Error::msg)
+                        .context("PostgreSQL")?,
+                )
             }
         };
         if options.port == 0 {
@@ -124,7 +129,10 @@ impl Stack {
         stack.start_server().await?;
         tell("countersign-executor");
         stack.start_executor()?;
-        stack.jira.send_webhooks_to(&format!("{}/webhooks/jira", stack.url)).await?;
+        stack
+            .jira
+            .send_webhooks_to(&format!("{}/webhooks/jira", stack.url))
+            .await?;
         stack.until_ready(Duration::from_secs(30)).await?;
         Ok(stack)
     }
@@ -210,7 +218,9 @@ impl Stack {
 
     /// `/readyz` answers 200 once the store answers and the executor's heartbeat is fresh.
     pub async fn until_ready(&mut self, within: Duration) -> Result<()> {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(5))
+            .build()?;
         let start = Instant::now();
         loop {
             let answer = client.get(format!("{}/readyz", self.url)).send().await;
@@ -260,7 +270,10 @@ impl Stack {
 
     /// Stops both processes with SIGTERM and insists on a clean end.
     pub async fn stop(&mut self) -> Result<()> {
-        for process in [self.server.take(), self.executor.take()].into_iter().flatten() {
+        for process in [self.server.take(), self.executor.take()]
+            .into_iter()
+            .flatten()
+        {
             process.stop(Duration::from_secs(20)).await?;
         }
         Ok(())
@@ -268,20 +281,28 @@ impl Stack {
 }
 
 fn owned(env: &[(&str, &str)]) -> Vec<(String, String)> {
-    env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    env.iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// A port that was free a moment ago.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
 }
 
 /// Writes a file that only its owner reads.
 pub fn private_file(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     Ok(())
 }

@@ -24,7 +24,11 @@ impl Person {
             .redirect(redirect::Policy::none())
             .timeout(std::time::Duration::from_secs(20))
             .build()?;
-        let person = Self { id: id.to_owned(), base: base.trim_end_matches('/').to_owned(), client };
+        let person = Self {
+            id: id.to_owned(),
+            base: base.trim_end_matches('/').to_owned(),
+            client,
+        };
         let page = person.get("/login").await?;
         let fields = fields(&page);
         let mut form = vec![("person", id.to_owned()), ("password", password.to_owned())];
@@ -39,7 +43,11 @@ impl Person {
     }
 
     pub async fn response(&self, path: &str) -> Result<Response> {
-        Ok(self.client.get(format!("{}{path}", self.base)).send().await?)
+        Ok(self
+            .client
+            .get(format!("{}{path}", self.base))
+            .send()
+            .await?)
     }
 
     pub async fn get(&self, path: &str) -> Result<String> {
@@ -67,9 +75,16 @@ impl Person {
         let page = self.get(&format!("/actions/{action}/approve")).await?;
         let fields = fields(&page);
         let field = |name: &str| {
-            fields.get(name).cloned().with_context(|| format!("the page offers no `{name}` field"))
+            fields
+                .get(name)
+                .cloned()
+                .with_context(|| format!("the page offers no `{name}` field"))
         };
-        Ok(Form { csrf: field("csrf")?, digest: field("digest")?, version: field("version")? })
+        Ok(Form {
+            csrf: field("csrf")?,
+            digest: field("digest")?,
+            version: field("version")?,
+        })
     }
 
     pub async fn decide(&self, action: &str, verb: &str, reason: &str) -> Result<Response> {
@@ -77,7 +92,13 @@ impl Person {
         self.submit(action, verb, reason, &form).await
     }
 
-    pub async fn submit(&self, action: &str, verb: &str, reason: &str, form: &Form) -> Result<Response> {
+    pub async fn submit(
+        &self,
+        action: &str,
+        verb: &str,
+        reason: &str,
+        form: &Form,
+    ) -> Result<Response> {
         self.post(
             &format!("/actions/{action}/decision"),
             &[
@@ -105,7 +126,10 @@ async fn expect_redirect(answer: Response) -> Result<()> {
     if status == StatusCode::SEE_OTHER {
         return Ok(());
     }
-    bail!("the decision was answered with {status}: {}", strip(&answer.text().await?))
+    bail!(
+        "the decision was answered with {status}: {}",
+        strip(&answer.text().await?)
+    )
 }
 
 /// The text of a page, tags removed: for errors and for assertions on what a person reads.
@@ -132,7 +156,9 @@ pub fn fields(html: &str) -> std::collections::BTreeMap<String, String> {
     for tag in html.split("<input").skip(1) {
         let tag = tag.split('>').next().unwrap_or_default();
         let attribute = |name: &str| {
-            tag.split(&format!("{name}=\"")).nth(1).and_then(|rest| rest.split('"').next())
+            tag.split(&format!("{name}=\""))
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
         };
         if let (Some(name), Some(value)) = (attribute("name"), attribute("value")) {
             found.insert(name.to_owned(), value.to_owned());

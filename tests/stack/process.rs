@@ -18,7 +18,12 @@ pub struct Process {
 
 impl Process {
     /// Starts a program of ours. Its standard error goes to `log`, appended.
-    pub fn start(name: &str, program: &str, configure: impl FnOnce(&mut Command), log: &Path) -> Result<Self> {
+    pub fn start(
+        name: &str,
+        program: &str,
+        configure: impl FnOnce(&mut Command),
+        log: &Path,
+    ) -> Result<Self> {
         let path = binary(program)?;
         let file = std::fs::OpenOptions::new()
             .create(true)
@@ -41,8 +46,14 @@ impl Process {
             .process_group(0)
             .kill_on_drop(true);
         configure(&mut command);
-        let child = command.spawn().with_context(|| format!("cannot start {}", path.display()))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_path_buf() })
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", path.display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_path_buf(),
+        })
     }
 
     /// Reads the one line of JSON that the program prints when it is ready.
@@ -50,11 +61,19 @@ impl Process {
         let stdout = self.child.stdout.take().context("ready was already read")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = match tokio::time::timeout(within, lines.next_line()).await {
-            Err(_) => bail!("{} was not ready within {within:?}\n{}", self.name, self.last_words()),
+            Err(_) => bail!(
+                "{} was not ready within {within:?}\n{}",
+                self.name,
+                self.last_words()
+            ),
             Ok(line) => line?,
         };
         let Some(line) = line else {
-            bail!("{} ended before it was ready\n{}", self.name, self.last_words());
+            bail!(
+                "{} ended before it was ready\n{}",
+                self.name,
+                self.last_words()
+            );
         };
         // Keep the pipe open and empty, so that the child never blocks or breaks on it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
@@ -79,17 +98,29 @@ impl Process {
     /// SIGTERM, then wait.
     pub async fn stop(mut self, within: Duration) -> Result<std::process::ExitStatus> {
         if let Some(id) = self.child.id() {
-            Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+            Command::new("kill")
+                .args(["-TERM", &id.to_string()])
+                .status()
+                .await?;
         }
         tokio::time::timeout(within, self.child.wait())
             .await
-            .with_context(|| format!("{} did not stop within {within:?}\n{}", self.name, self.last_words()))?
+            .with_context(|| {
+                format!(
+                    "{} did not stop within {within:?}\n{}",
+                    self.name,
+                    self.last_words()
+                )
+            })?
             .map_err(Into::into)
     }
 
     /// kill -9.
     pub async fn kill(mut self) -> Result<()> {
-        self.child.kill().await.with_context(|| format!("cannot kill {}", self.name))
+        self.child
+            .kill()
+            .await
+            .with_context(|| format!("cannot kill {}", self.name))
     }
 
     /// Waits for it to end by itself (a crash point).
@@ -117,7 +148,9 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
         .with_context(|| {
-            format!("program `{name}` is not built: run `cargo xtask test` or `cargo build --workspace`")
+            format!(
+                "program `{name}` is not built: run `cargo xtask test` or `cargo build --workspace`"
+            )
         })?;
     Ok(path)
 }

@@ -29,10 +29,13 @@ pub struct Receiver {
 impl Receiver {
     pub async fn start() -> Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let receiver =
-            Self { url: format!("http://{}", listener.local_addr()?), all: Arc::default() };
-        let router =
-            Router::new().route("/{kind}", post(receive)).with_state(Arc::clone(&receiver.all));
+        let receiver = Self {
+            url: format!("http://{}", listener.local_addr()?),
+            all: Arc::default(),
+        };
+        let router = Router::new()
+            .route("/{kind}", post(receive))
+            .with_state(Arc::clone(&receiver.all));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(receiver)
     }
@@ -42,14 +45,21 @@ impl Receiver {
     }
 
     /// Waits for a message that fits.
-    pub async fn until(&self, within: Duration, fits: impl Fn(&Received) -> bool) -> Result<Received> {
+    pub async fn until(
+        &self,
+        within: Duration,
+        fits: impl Fn(&Received) -> bool,
+    ) -> Result<Received> {
         let start = Instant::now();
         loop {
             if let Some(found) = self.all().into_iter().find(|received| fits(received)) {
                 return Ok(found);
             }
             if start.elapsed() > within {
-                bail!("no such notification within {within:?}; {} arrived", self.all().len());
+                bail!(
+                    "no such notification within {within:?}; {} arrived",
+                    self.all().len()
+                );
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
@@ -64,6 +74,11 @@ async fn receive(
 ) {
     let body = serde_json::from_slice(&raw).unwrap_or(Value::Null);
     if let Ok(mut all) = all.lock() {
-        all.push(Received { kind, headers, raw, body });
+        all.push(Received {
+            kind,
+            headers,
+            raw,
+            body,
+        });
     }
 }

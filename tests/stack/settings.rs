@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
-use countersign_store::testing::Role;
 use countersign_domain::{OsEntropy, random_token};
+use countersign_store::testing::Role;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
@@ -81,7 +81,10 @@ people = ["maria"]
 
 pub fn private_folder(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)?;
     Ok(())
 }
 
@@ -91,8 +94,11 @@ pub async fn write(stack: &Stack) -> Result<()> {
         private_folder(&root.join(part))?;
     }
     let jira = &stack.jira;
-    let registry =
-        registry(&jira.bot.account_id, &jira.li.account_id, &jira.maria.account_id);
+    let registry = registry(
+        &jira.bot.account_id,
+        &jira.li.account_id,
+        &jira.maria.account_id,
+    );
     // Each has its own copy: the executor trusts its own file only.
     for part in ["server", "executor"] {
         private_file(&root.join(part).join("policy.toml"), &stack.options.policy)?;

@@ -22,13 +22,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
-        ["test", flags @ ..] => flags_of(flags, &["--fast", "--no-install"]).and_then(|()| {
-            test(flags.contains(&"--fast"), !flags.contains(&"--no-install"))
-        }),
+        ["test", flags @ ..] => flags_of(flags, &["--fast", "--no-install"])
+            .and_then(|()| test(flags.contains(&"--fast"), !flags.contains(&"--no-install"))),
         ["demo", flags @ ..] => flags_of(flags, &["--walkthrough"]).and_then(|()| demo(flags)),
-        ["control-plane"] => {
-            step("build", cargo(PROGRAMS)).and_then(|()| step("control-plane", binary("control-plane")))
-        }
+        ["control-plane"] => step("build", cargo(PROGRAMS))
+            .and_then(|()| step("control-plane", binary("control-plane"))),
         ["bench", flags @ ..] => bench(flags),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
@@ -71,7 +69,17 @@ fn test(fast: bool, install: bool) -> Result<()> {
     let started = Instant::now();
     let missing = prerequisites::ensure(fast, install)?;
     step("format", cargo(&["fmt", "--all", "--check"]))?;
-    step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step(
+        "lints",
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
     // All targets at once, so that the tests below find the very same builds.
     step("build", cargo(&["build", "--workspace", "--all-targets"]))?;
     let mut tests = cargo(&["test", "--workspace"]);
@@ -91,7 +99,11 @@ fn test(fast: bool, install: bool) -> Result<()> {
 }
 
 fn demo(flags: &[&str]) -> Result<()> {
-    let program = if flags.contains(&"--walkthrough") { "walkthrough" } else { "demo" };
+    let program = if flags.contains(&"--walkthrough") {
+        "walkthrough"
+    } else {
+        "demo"
+    };
     eprintln!("Building the four programs (the first time takes some minutes)...");
     step("build", cargo(PROGRAMS))?;
     step(program, binary(program))
@@ -124,7 +136,8 @@ fn binary(name: &str) -> Command {
 
 /// A program of ours, where cargo puts it.
 fn program(profile: &str, name: &str) -> Command {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let mut command = Command::new(target.join(profile).join(name));
     command.current_dir(root());
     command

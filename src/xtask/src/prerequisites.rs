@@ -15,14 +15,26 @@ struct Package {
 }
 
 const PACKAGES: &[Package] = &[
-    Package { debian: "postgresql", found: || postgres(), needed_for: "every test on PostgreSQL" },
-    Package { debian: "chromium", found: || on_path("chromium"), needed_for: "the browser tests" },
+    Package {
+        debian: "postgresql",
+        found: || postgres(),
+        needed_for: "every test on PostgreSQL",
+    },
+    Package {
+        debian: "chromium",
+        found: || on_path("chromium"),
+        needed_for: "the browser tests",
+    },
     Package {
         debian: "chromium-driver",
         found: || on_path("chromedriver"),
         needed_for: "the browser tests",
     },
-    Package { debian: "golang", found: || on_path("go"), needed_for: "the real control plane" },
+    Package {
+        debian: "golang",
+        found: || on_path("go"),
+        needed_for: "the real control plane",
+    },
     Package {
         debian: "python3-venv",
         found: || on_path("python3"),
@@ -38,7 +50,10 @@ pub fn ensure(fast: bool, install: bool) -> Result<Vec<String>> {
     if fast {
         return Ok(Vec::new());
     }
-    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !(package.found)()).collect();
+    let missing: Vec<&Package> = PACKAGES
+        .iter()
+        .filter(|package| !(package.found)())
+        .collect();
     if !missing.is_empty() && install {
         let names: Vec<&str> = missing.iter().map(|package| package.debian).collect();
         eprintln!("==> installing Debian packages: {}", names.join(" "));
@@ -51,7 +66,12 @@ pub fn ensure(fast: bool, install: bool) -> Result<Vec<String>> {
     let mut not_run: Vec<String> = PACKAGES
         .iter()
         .filter(|package| !(package.found)())
-        .map(|package| format!("{} (package {} is missing)", package.needed_for, package.debian))
+        .map(|package| {
+            format!(
+                "{} (package {} is missing)",
+                package.needed_for, package.debian
+            )
+        })
         .collect();
     let python = super::root().join(".cache/python");
     if install && !ready(&python) {
@@ -65,7 +85,9 @@ pub fn ensure(fast: bool, install: bool) -> Result<Vec<String>> {
         ]));
     }
     if !ready(&python) {
-        not_run.push(format!("the Python MCP client ({PYTHON_CLIENT} could not be installed)"));
+        not_run.push(format!(
+            "the Python MCP client ({PYTHON_CLIENT} could not be installed)"
+        ));
     }
     Ok(not_run)
 }
@@ -80,8 +102,14 @@ fn ready(python: &Path) -> bool {
 fn run(command: &mut Command) {
     match command.status() {
         Ok(status) if status.success() => {}
-        Ok(status) => eprintln!("    {} ended with {status}", command.get_program().display()),
-        Err(error) => eprintln!("    cannot start {}: {error}", command.get_program().display()),
+        Ok(status) => eprintln!(
+            "    {} ended with {status}",
+            command.get_program().display()
+        ),
+        Err(error) => eprintln!(
+            "    cannot start {}: {error}",
+            command.get_program().display()
+        ),
     }
 }
 
