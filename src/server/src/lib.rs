@@ -5,6 +5,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod crash;
+pub mod evidence;
 pub mod http;
 pub mod mcp;
 pub mod rules;

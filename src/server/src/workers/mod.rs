@@ -5,7 +5,6 @@
 //! was looked at, and even that is only a pointer: the executor looks for itself. What is to be sent
 //! stands in the outbox first, so that nothing is lost when this process or Jira goes away.
 
-mod evidence;
 mod expiry;
 mod notify;
 mod outbox;
@@ -29,6 +28,7 @@ pub use settings::{SettingsError, check};
 pub use webhook::router as webhook_router;
 
 use crate::app::SharedApp;
+use crate::evidence;
 use notify::Notifier;
 use tracker::Tracker;
 
