@@ -156,7 +156,7 @@ async fn judge(executor: &Executor, action: &Action) -> Result<Statement, No> {
         ),
     );
     let owner = owner.map_err(not_yet)?;
-    let warnings = restartable(&pod, &owner).map_err(|why| {
+    restartable(&pod, &owner).map_err(|why| {
         let code = match why {
             NotRestartable::NoController => Code::NoController,
             NotRestartable::OwnerGone { .. } => Code::OwnerGone,
@@ -186,7 +186,6 @@ async fn judge(executor: &Executor, action: &Action) -> Result<Statement, No> {
         owner: &owner,
         family: &family.map_err(not_yet)?,
         pdbs: &pdbs.map_err(not_yet)?,
-        warnings: &warnings,
         dry_run: &dry_run,
         now,
     };

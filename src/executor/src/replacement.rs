@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use countersign_domain::{Statement, one_line};
+use countersign_integrations::kubernetes::facts::{waiting_reason, will_not_start};
 use countersign_integrations::kubernetes::{KubeError, KubeReader, PodRecord};
 use jiff::Timestamp;
-
-use crate::facts;
 
 /// A new pod that cannot start is believed to be stuck after this long: the first pull may fail
 /// and the second work.
@@ -63,7 +62,7 @@ fn serves(pod: &PodRecord) -> bool {
 }
 
 fn state_of(pod: &PodRecord) -> String {
-    let waiting = pod.containers.iter().find_map(facts::waiting_reason);
+    let waiting = pod.containers.iter().find_map(waiting_reason);
     match waiting {
         _ if serves(pod) => format!("new pod {} is Ready", pod.name),
         Some(reason) => format!("new pod {} waits: {reason}", pod.name),
@@ -132,8 +131,8 @@ impl Stuck {
             let reason = pod
                 .containers
                 .iter()
-                .filter_map(facts::waiting_reason)
-                .find(|reason| facts::will_not_start(reason));
+                .filter_map(waiting_reason)
+                .find(|reason| will_not_start(reason));
             let stuck = match reason {
                 Some(_) => {
                     let since = *self.since.entry(pod.uid.clone()).or_insert(now);

@@ -11,6 +11,7 @@ pub mod diagnosis;
 mod error;
 pub mod events;
 pub mod eviction_preview;
+pub mod facts;
 pub mod failing;
 pub mod grouping;
 mod names;
@@ -28,6 +29,7 @@ pub use events::{FoldedEvent, fold_events, newest_first};
 pub use eviction_preview::{
     EvictionPreview, NotRestartable, RestartWarning, eviction_preview, restartable,
 };
+pub use facts::{Observed, pod_facts};
 pub use failing::{Failing, FailingReason, Severity, Thresholds, failing, scheduling_gated};
 pub use grouping::{FailingGroup, FailingPage, FailingPod, group_failing};
 pub use reader::{KubeReader, LogOptions, LogText, PodList};

@@ -2,6 +2,7 @@
 
 mod diagnosis;
 mod eviction;
+mod facts;
 mod failing;
 mod grouping;
 
