@@ -131,6 +131,17 @@ impl Tamper {
         self.set_state(action, "approved").await
     }
 
+    /// Calls of a tool that the audit log tells of.
+    pub async fn count_calls(&self, tool: &str) -> Outcome<u64> {
+        let [count] = self
+            .row(&format!(
+                "SELECT CAST(count(*) AS TEXT) FROM audit WHERE event = 'tool.called' \
+                 AND json LIKE '%\"tool\":\"{tool}\"%'"
+            ))
+            .await?;
+        Ok(count.parse()?)
+    }
+
     /// Actions and outbox rows that somebody still holds.
     pub async fn leased(&self) -> Outcome<u64> {
         let [count] = self
