@@ -24,7 +24,7 @@ pub struct Cluster {
 enum Backing {
     /// Held so that it ends with us.
     Playground {
-        _process: Process,
+        _process: Box<Process>,
     },
     ControlPlane(Box<ControlPlane>),
 }
@@ -87,7 +87,7 @@ impl Cluster {
             server_kubeconfig: folder.join("server.kubeconfig"),
             executor_kubeconfig: folder.join("executor.kubeconfig"),
             admin: Api::from_kubeconfig(&folder.join("admin.kubeconfig")).await?,
-            backing: Backing::Playground { _process: process },
+            backing: Backing::Playground { _process: Box::new(process) },
         })
     }
 
