@@ -12,10 +12,31 @@ use tokio::process::{Child, Command};
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 pub struct Browser {
+    port: u16,
+    session: String,
     base: String,
     client: reqwest::Client,
     _driver: Child,
     _profile: tempfile::TempDir,
+}
+
+/// Ends the session, and with it Chromium: killing the driver alone would leave the browser behind.
+/// Without async, so that it also happens when a test panics.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        use std::io::{Read as _, Write as _};
+        let Ok(mut driver) = std::net::TcpStream::connect(("127.0.0.1", self.port)) else {
+            return;
+        };
+        let _ = driver.set_read_timeout(Some(Duration::from_secs(10)));
+        let request = format!(
+            "DELETE /session/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+            self.session
+        );
+        if driver.write_all(request.as_bytes()).is_ok() {
+            let _ = driver.read(&mut [0; 256]);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +95,8 @@ impl Browser {
             .as_str()
             .with_context(|| format!("no browser session: {session}"))?;
         Ok(Self {
+            port,
+            session: id.to_owned(),
             base: format!("{root}/session/{id}"),
             client,
             _driver: driver,
