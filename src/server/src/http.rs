@@ -1,10 +1,12 @@
 //! One listener: MCP, pages, the Jira webhook, health and metrics; and an orderly end.
 
 use std::future::IntoFuture as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use countersign_telemetry::{Metrics, metric};
@@ -25,9 +27,10 @@ const SILENT: i64 = 30;
 pub fn assemble(app: &SharedApp) -> (Router, Recorder) {
     let mcp = mcp::endpoint(app.clone());
     let own = Router::new()
-        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
+        .layer(from_fn_with_state(app.clone(), only_our_hosts))
+        .route("/healthz", get(healthz))
         .with_state(app.clone());
     let router = web::router(app.clone())
         .merge(workers::webhook_router(app.clone()))
@@ -44,7 +47,9 @@ pub async fn serve(app: SharedApp, listener: TcpListener) -> std::io::Result<()>
     let workers = tokio::spawn(workers::run(app.clone()));
     let rules = tokio::spawn(rules::follow(app.clone()));
     let stop = app.shutdown.clone();
-    let server = axum::serve(listener, router)
+    // Log-in counts failures by the peer's address.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service)
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .into_future();
     let mut server = tokio::spawn(server);
@@ -82,6 +87,17 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
+/// Probes and scrapes name the address that they connect to. A web page in somebody's browser that
+/// reaches us under a name of its own choice is not answered.
+async fn only_our_hosts(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
+    if web::names_us(&app, &request) {
+        return next.run(request).await;
+    }
+    let sentence = "this server does not answer to that host name: use its address, its \
+                    `external_url` or a name of `http.allowed_hosts`\n";
+    (StatusCode::MISDIRECTED_REQUEST, sentence).into_response()
+}
+
 /// Ready when the store answers. A silent executor is told, not an error: pages and reads still
 /// serve, and proposals wait for it.
 async fn readyz(State(app): State<SharedApp>) -> Response {
@@ -106,7 +122,8 @@ async fn readyz(State(app): State<SharedApp>) -> Response {
                 "executor": beat.executor,
                 "seconds_ago": age,
                 "alive": age <= SILENT,
-                "status": beat.status,
+                // The sentence names namespaces and causes: it stands on the pages.
+                "status": if beat.status == "ok" { "ok" } else { "held" },
                 "same_policy": beat.policy_hash == policy,
                 "cluster_lock": beat.cluster_lock,
             })

@@ -58,7 +58,8 @@ pub fn read_registry(path: &Path) -> Result<Registry, RulesError> {
 
 /// Follows both files until the server ends.
 pub async fn follow(app: SharedApp) {
-    let mut known = read_texts(&app.loaded).ok();
+    // Nothing is known yet: a file that changed since the rules in use were read is read again.
+    let mut known: Option<Texts> = None;
     let mut reported: Option<RulesError> = None;
     loop {
         tokio::select! {
@@ -77,12 +78,15 @@ pub async fn follow(app: SharedApp) {
         }
         match parse(&app.loaded, &texts) {
             Ok(rules) => {
-                tracing::info!(
-                    policy = %rules.policy.hash(),
-                    rules = rules.policy.rules.len(),
-                    frozen = rules.policy.freeze.is_some(),
-                    "policy and registry were read again"
-                );
+                let first = known.is_none() && rules.policy.hash() == app.rules().policy.hash();
+                if !first {
+                    tracing::info!(
+                        policy = %rules.policy.hash(),
+                        rules = rules.policy.rules.len(),
+                        frozen = rules.policy.freeze.is_some(),
+                        "policy and registry were read again"
+                    );
+                }
                 *app.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
                 reported = None;
             }

@@ -396,6 +396,8 @@ fn the_bridge_forwards_to_a_running_server_and_two_of_them_are_fine() {
         "key_file": key_file, "context": "c",
     });
     place.write("data/up.json", &running.to_string());
+    let lock = std::fs::File::create(place.0.path().join("data/up.lock")).unwrap();
+    lock.lock().unwrap();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -411,6 +413,30 @@ fn the_bridge_forwards_to_a_running_server_and_two_of_them_are_fine() {
             });
         }
     });
+}
+
+#[test]
+fn the_bridge_sends_its_key_nowhere_once_up_is_gone() {
+    let somebody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    somebody.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", somebody.local_addr().unwrap());
+    let place = Place::new("");
+    std::fs::create_dir_all(place.0.path().join("data/client")).unwrap();
+    let key_file = place.0.path().join("data/client/api-key");
+    std::fs::write(&key_file, "cs_secret").unwrap();
+    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // Left behind by an end that nobody could clean up after.
+    let running = json!({
+        "version": 1, "pid": 1, "url": format!("{url}/"), "mcp_url": format!("{url}/mcp"),
+        "key_file": key_file, "context": "c",
+    });
+    place.write("data/up.json", &running.to_string());
+    place.write("data/up.lock", "");
+    let answers = talk(&place, &conversation("web-1"));
+    let told = answers[2]["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(told.contains("countersign up"), "{told}");
+    let visit = somebody.accept().map(drop).unwrap_err();
+    assert_eq!(visit.kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[test]

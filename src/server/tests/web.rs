@@ -9,6 +9,10 @@
 mod browser;
 #[path = "web/decisions.rs"]
 mod decisions;
+#[path = "web/forged.rs"]
+mod forged;
+#[path = "web/forger.rs"]
+mod forger;
 #[path = "web/stage.rs"]
 mod stage;
 
@@ -54,7 +58,7 @@ async fn a_link_lands_on_the_decision_after_the_log_in_and_approving_works() {
         "Maria K.",
         "claude-ops",
         "Claimed by the AI",
-        "2 of 2 others ready",
+        "2 of 3 ready, this pod included",
         "Approve restart",
         "live",
     ] {
@@ -288,6 +292,14 @@ async fn hostile_text_stays_text() {
 async fn the_page_says_whether_a_tap_can_take_effect() {
     let stage = Stage::start().await;
     let li = Browser::logged_in(&stage, "li").await;
+    let same = stage
+        .ask(&Ask {
+            pod: "same-1".into(),
+            ..Ask::default()
+        })
+        .await;
+    let page = li.get(&format!("/actions/{}", same.id)).await;
+    assert!(page.has("live") && !page.has("Changed since asked"));
     let changed = stage
         .ask(&Ask {
             restarts: 1,
@@ -449,6 +461,28 @@ async fn logging_out_ends_the_session_and_guessing_is_slowed() {
         .log_in("maria", PASSWORD, "//evil.example/")
         .await;
     assert_eq!(odd.location(), "/");
+}
+
+#[tokio::test]
+async fn only_failures_slow_down_and_only_where_they_come_from() {
+    let stage = Stage::start().await;
+    for _ in 0..15 {
+        Browser::logged_in(&stage, "li").await;
+    }
+    let mut status = StatusCode::UNAUTHORIZED;
+    for _ in 0..12 {
+        status = Browser::new(&stage).log_in("li", "guess", "/").await.status;
+    }
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    let there = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .local_address("127.0.0.2".parse::<std::net::IpAddr>().unwrap())
+        .build()
+        .unwrap();
+    let mut elsewhere = Browser::new(&stage);
+    elsewhere.client = there;
+    let page = elsewhere.log_in("li", PASSWORD, "/").await;
+    assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", page.body);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! `countersign stdio`: a bridge from an AI client to the server of `countersign up`. Clients start
 //! it as often as they like; every message finds its own way:
 //!
-//! - the server runs: the message is forwarded to its `/mcp`, with the key from the data folder;
+//! - the server runs (`up` holds its lock): the message is forwarded to its `/mcp`, with the key
+//!   from the data folder;
 //! - it does not: the same handler answers right here. Its read tools work with the kubeconfig, the
 //!   others say what to start.
 //!

@@ -144,7 +144,16 @@ fn lock(folder: &Folder) -> anyhow::Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
+    // A bridge that looks whether somebody holds it, holds it for a moment itself.
+    let mut locked = file.try_lock();
+    for _ in 0..10 {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => match folder.running() {
             Some(running) => bail!(

@@ -12,6 +12,7 @@
 //! All folders have mode 0700. Each process is given the path of its own folder only. Under one
 //! user that is order, not a wall: see the threat model.
 
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -87,12 +88,21 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Where `up` runs, if its file says so. The process may be gone all the same.
+    /// Where `up` runs. `None` also where its file was left behind: by then the port may be anybody's.
     pub fn running(&self) -> Option<Running> {
+        if !self.is_locked() {
+            return None;
+        }
         let text = std::fs::read_to_string(self.join("up.json")).ok()?;
         serde_json::from_str::<Running>(&text)
             .ok()
             .filter(|running| running.version == 1)
+    }
+
+    /// Whether a `countersign up` holds this folder. The lock dies with the process.
+    fn is_locked(&self) -> bool {
+        let file = std::fs::File::open(self.join("up.lock"));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     pub fn write_running(&self, running: &Running) -> anyhow::Result<()> {

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use countersign_domain::{
-    Action, ActionId, AuditEvent, Author, Code, EventName, Reason, Sealed, Signed, State,
-    StateName, Statement, VerifyError,
+    Action, ActionId, AuditEvent, Author, Code, EventName, Reason, Signed, State, StateName,
+    Statement,
 };
 use countersign_store::{ActionDetail, ActionFilter, Ticket, Transition};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answers::{
@@ -17,6 +18,7 @@ use super::arguments::{CancelAction, GetAction, ListActions, StateWord, WaitForA
 use super::auth::Caller;
 use super::redact;
 use crate::app::App;
+use crate::evidence::{self, NotSigned, Standing, Voucher};
 
 /// Moments of the timeline in one answer, the newest.
 const MOMENTS: usize = 12;
@@ -27,6 +29,42 @@ const DEFAULT_WAIT: u32 = 30;
 pub struct Desk<'a> {
     pub app: &'a App,
     pub caller: &'a Caller,
+    /// See [`super::reads::View`].
+    pub lists: &'a Semaphore,
+}
+
+/// A state and its reason as a caller is told them.
+pub struct Told {
+    pub state: StateName,
+    pub why: Option<Why>,
+}
+
+impl Told {
+    /// What the executor did is told from its signed record. Where the row alone says so, nobody
+    /// knows how it ended, and that is what the caller is told.
+    fn of(detail: &ActionDetail, standing: &Standing) -> Self {
+        let stored = &detail.action.state;
+        match standing {
+            Standing::Servers => Self {
+                state: stored.name(),
+                why: stored.end().map(|end| Why::from(&end.reason)),
+            },
+            Standing::Signed(record) => Self {
+                state: stored.name(),
+                why: (stored.name() != StateName::Executing).then(|| Why {
+                    code: countersign_domain::one_line(&record.code, 40),
+                    message: record.message.clone(),
+                }),
+            },
+            Standing::Unsigned => Self {
+                state: StateName::Indeterminate,
+                why: Some(Why {
+                    code: evidence::UNSIGNED.to_owned(),
+                    message: evidence::unsigned_sentence(stored.name()),
+                }),
+            },
+        }
+    }
 }
 
 impl Desk<'_> {
@@ -62,23 +100,23 @@ impl Desk<'_> {
             .filter(|_| more)
             .map(|action| action.id.to_string());
         actions.retain(|action| self.caller.sees(&action.proposal.target.namespace));
-        let actions: Vec<ActionLine> = actions
-            .iter()
-            .map(|action| {
-                let target = &action.proposal.target;
-                ActionLine {
-                    action_id: action.id.to_string(),
-                    tool: action.proposal.kind.to_string(),
-                    cluster: target.cluster.clone(),
-                    namespace: target.namespace.clone(),
-                    name: target.name.clone(),
-                    state: action.state.name().to_string(),
-                    proposed_at: action.created_at.to_string(),
-                    outcome: action.state.end().map(|end| Why::from(&end.reason)),
-                    approval_url: self.app.action_url(action.id),
-                }
-            })
-            .collect();
+        let mut lines = Vec::with_capacity(actions.len());
+        for action in &actions {
+            let told = self.told(action).await?;
+            let target = &action.proposal.target;
+            lines.push(ActionLine {
+                action_id: action.id.to_string(),
+                tool: action.proposal.kind.to_string(),
+                cluster: target.cluster.clone(),
+                namespace: target.namespace.clone(),
+                name: target.name.clone(),
+                state: told.state.to_string(),
+                proposed_at: action.created_at.to_string(),
+                outcome: told.why,
+                approval_url: self.app.action_url(action.id),
+            });
+        }
+        let actions = lines;
         let mut text = match actions.len() {
             0 => "None of your proposals fits.".to_owned(),
             count => format!("{count} of your proposals, newest first:"),
@@ -215,15 +253,33 @@ impl Desk<'_> {
             .ok_or_else(|| unknown(id))
     }
 
-    fn owns(&self, action: &Action) -> bool {
+    /// State and reason of an action without its records at hand.
+    pub async fn told(&self, action: &Action) -> Result<Told, Complaint> {
+        if evidence::is_executors(action.state.name()) {
+            let detail = self.app.store.detail(action.id).await;
+            if let Some(detail) = detail.map_err(|error| Complaint::store(&error))? {
+                let standing = Standing::of(&detail, &self.app.executor_keys);
+                return Ok(Told::of(&detail, &standing));
+            }
+        }
+        Ok(Told {
+            state: action.state.name(),
+            why: action.state.end().map(|end| Why::from(&end.reason)),
+        })
+    }
+
+    pub fn owns(&self, action: &Action) -> bool {
         action.proposal.agent == self.caller.agent
             && self.caller.sees(&action.proposal.target.namespace)
     }
 
     fn status(&self, detail: &ActionDetail) -> Answer {
         let action = &detail.action;
-        let (state, target) = (action.state.name(), &action.proposal.target);
-        let shown = action.state.statement().map(|sealed| self.open(sealed));
+        let (keys, target) = (&self.app.executor_keys, &action.proposal.target);
+        let standing = Standing::of(detail, keys);
+        let told = Told::of(detail, &standing);
+        let ended = action.state.name().is_terminal();
+        let shown = self.statement(action);
         let statement = shown.as_ref().and_then(|opened| opened.as_ref().ok());
         let held = match &shown {
             Some(Err(error)) => Some(Why::new(
@@ -232,7 +288,11 @@ impl Desk<'_> {
             )),
             _ => action.state.held().map(|held| Why::from(&held.reason)),
         };
-        let (poll_after_seconds, next_tool) = pace(state);
+        // Where nothing signed vouches for the state, waiting brings nothing new.
+        let (poll_after_seconds, next_tool) = match standing {
+            Standing::Unsigned => (0, None),
+            _ => pace(told.state),
+        };
         let brief = |event: &AuditEvent| {
             !matches!(
                 event.event,
@@ -246,7 +306,10 @@ impl Desk<'_> {
             .map(|row| Moment {
                 at: row.event.at.to_string(),
                 event: row.event.event.to_string(),
-                who: row.event.actor.clone(),
+                who: match evidence::voucher(row, keys) {
+                    Voucher::Nobody => "(not signed by the executor)".to_owned(),
+                    Voucher::Server | Voucher::Executor => row.event.actor.clone(),
+                },
             })
             .collect();
         let skip = moments.len().saturating_sub(MOMENTS);
@@ -257,9 +320,9 @@ impl Desk<'_> {
             namespace: target.namespace.clone(),
             name: target.name.clone(),
             uid: target.uid.clone(),
-            state: state.to_string(),
-            ended: state.is_terminal(),
-            outcome: action.state.end().map(|end| Why::from(&end.reason)),
+            state: told.state.to_string(),
+            ended,
+            outcome: told.why,
             held,
             change: statement.map(|statement| statement.body().change()),
             digest: statement.map(|statement| statement.digest().to_string()),
@@ -283,16 +346,16 @@ impl Desk<'_> {
             next_tool: next_tool.map(str::to_owned),
             simulated: self.simulated(&target.cluster),
         };
-        Answer::new(sentence(&body), &body).about(action.id)
+        let mut text = sentence(&body);
+        if let Some(record) = evidence::other_end(detail, keys) {
+            text.push_str(&format!("\n{}", evidence::other_end_sentence(&record)));
+        }
+        Answer::new(text, &body).about(action.id)
     }
 
     /// The statement, if this deployment's executor signed it. Nothing else is ever shown as one.
-    pub fn open(&self, sealed: &Sealed) -> Result<Signed<Statement>, VerifyError> {
-        // The key must have been valid when it signed; the body tells when that was, and is only
-        // believed once the signature fits.
-        let claimed = serde_json::from_str::<Statement>(&sealed.json)
-            .map_or_else(|_| self.app.clock.now(), |statement| statement.admitted_at);
-        sealed.open::<Statement>(&self.app.executor_keys, claimed)
+    pub fn statement(&self, action: &Action) -> Option<Result<Signed<Statement>, NotSigned>> {
+        evidence::statement(action, &self.app.executor_keys, self.app.clock.now())
     }
 
     pub fn simulated(&self, cluster: &str) -> bool {

@@ -29,6 +29,7 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::sync::Semaphore;
 
 use crate::app::{ClusterHandle, SharedApp};
 use actions::Desk;
@@ -39,6 +40,8 @@ use auth::{Caller, Gate};
 use reads::View;
 use tools::ToolName;
 
+/// Lists of a whole cluster or namespace at once: each may hold tens of thousands of pods.
+const LISTS_AT_ONCE: usize = 3;
 /// Largest request. The longest argument has 2,000 characters.
 const LARGEST_BODY: usize = 256 << 10;
 
@@ -78,6 +81,7 @@ pub fn endpoint(app: SharedApp) -> Endpoint {
         source: Source::Server(app),
         gate: Some(gate.clone()),
         recorder: Some(recorder.clone()),
+        lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)),
     };
     let service = handler.service(
         StreamableHttpServerConfig::default()
@@ -124,6 +128,8 @@ pub struct Handler {
     source: Source,
     gate: Option<Arc<Gate>>,
     recorder: Option<Recorder>,
+    /// Shared by all callers.
+    lists: Arc<Semaphore>,
 }
 
 /// The HTTP service around a [`Handler`].
@@ -136,6 +142,7 @@ impl Handler {
             source: Source::Standalone(Arc::new(standalone)),
             gate: None,
             recorder: None,
+            lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)),
         }
     }
 
@@ -195,6 +202,7 @@ impl Handler {
                 clusters,
                 caller,
                 now,
+                lists: &self.lists,
             };
             let (name, schema) = (tool.as_str(), tool.input_schema());
             return match tool {
@@ -211,7 +219,11 @@ impl Handler {
                 return Err(Complaint::new("not_running", alone.instead.clone()));
             }
         };
-        let desk = Desk { app, caller };
+        let desk = Desk {
+            app,
+            caller,
+            lists: &self.lists,
+        };
         let (name, schema) = (tool.as_str(), tool.input_schema());
         match tool {
             ToolName::RestartPod => {

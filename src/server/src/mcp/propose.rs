@@ -39,6 +39,7 @@ impl Desk<'_> {
             clusters: &self.app.clusters,
             caller: self.caller,
             now,
+            lists: self.lists,
         };
         let cluster = view.cluster(args.cluster.as_deref())?;
         let rules = self.app.rules();
@@ -170,8 +171,13 @@ impl Desk<'_> {
             }
             Stored::Existing(action) => self.answer(action, true, warnings).await,
             Stored::KeyReused(earlier) => {
-                let earlier = self.action(earlier).await?;
-                self.repeat(earlier, &args, cluster.id).await
+                let found = self.app.store.get(earlier).await;
+                match found.map_err(|error| Complaint::store(&error))? {
+                    Some(earlier) if self.owns(&earlier) => {
+                        self.repeat(earlier, &args, cluster.id).await
+                    }
+                    _ => Err(key_reused("a proposal that this key may not see", None)),
+                }
             }
             Stored::OverCap { what, limit } => Err(over_cap(what, limit)),
         }
@@ -219,9 +225,8 @@ impl Desk<'_> {
             .list(&filter)
             .await
             .map_err(|error| Complaint::store(&error))?;
-        Ok(newest.into_iter().find(|a| {
-            a.proposal.idempotency_key.as_deref() == Some(key)
-                && self.caller.sees(&a.proposal.target.namespace)
+        Ok(newest.into_iter().find(|action| {
+            action.proposal.idempotency_key.as_deref() == Some(key) && self.owns(action)
         }))
     }
 
@@ -272,15 +277,11 @@ impl Desk<'_> {
         if same {
             return self.answer(earlier, true, Vec::new()).await;
         }
-        Err(Complaint::new(
-            "idempotency_key_reused",
-            format!(
-                "this idempotency_key belongs to your action {} on pod {}/{}: use a new key for a \
-                 new proposal",
-                earlier.id, target.namespace, target.name
-            ),
-        )
-        .about(earlier.id))
+        let what = format!(
+            "your action {} on pod {}/{}",
+            earlier.id, target.namespace, target.name
+        );
+        Err(key_reused(&what, Some(earlier.id)))
     }
 
     /// Gives the executor a moment, so that most answers already hold the digest.
@@ -333,17 +334,16 @@ impl Desk<'_> {
             .ticket_get(action.id)
             .await
             .unwrap_or_default();
-        let state = action.state.name();
-        let opened = action
-            .state
-            .statement()
-            .and_then(|sealed| self.open(sealed).ok());
-        let (poll_after_seconds, next_tool) = pace(state);
+        let told = self.told(&action).await?;
+        let state = told.state;
+        let opened = self.statement(&action).and_then(Result::ok);
+        let (poll_after_seconds, next_tool) = match action.state.name().is_terminal() {
+            true => (0, None),
+            false => pace(state),
+        };
         let url = self.app.action_url(action.id);
-        let reason = action
-            .state
-            .end()
-            .map(|end| Why::from(&end.reason))
+        let reason = told
+            .why
             .or_else(|| action.state.held().map(|held| Why::from(&held.reason)));
         let body = Proposed {
             action_id: Some(action.id.to_string()),
@@ -399,6 +399,14 @@ impl Desk<'_> {
         }
         Ok(answer)
     }
+}
+
+fn key_reused(whose: &str, action: Option<ActionId>) -> Complaint {
+    let message =
+        format!("this idempotency_key belongs to {whose}: use a new key for a new proposal");
+    let mut complaint = Complaint::new("idempotency_key_reused", message);
+    complaint.action = action;
+    complaint
 }
 
 /// Denied before anything was stored.

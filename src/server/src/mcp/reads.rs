@@ -2,6 +2,7 @@
 //! they quote from a cluster is marked as data.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use countersign_domain::Code;
 use countersign_integrations::kubernetes::{
@@ -11,6 +12,7 @@ use countersign_integrations::kubernetes::{
 };
 use countersign_integrations::near_matches::near_matches;
 use jiff::Timestamp;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answers::{
     Answer, Complaint, ContainerStatus, EventLine, FailingGroupLine, FailingNow, FailingPods,
@@ -22,6 +24,8 @@ use crate::app::ClusterHandle;
 
 /// Pods read for one answer, at most.
 const MOST_PODS: usize = 50_000;
+/// Longest wait for a place among the lists.
+const TURN: Duration = Duration::from_secs(15);
 const MOST_CONTAINERS: usize = 20;
 const NEWEST_WARNINGS: usize = 5;
 
@@ -31,6 +35,8 @@ pub struct View<'a> {
     pub clusters: &'a BTreeMap<String, ClusterHandle>,
     pub caller: &'a Caller,
     pub now: Timestamp,
+    /// A place for each list that may be in memory at once, for all callers together.
+    pub lists: &'a Semaphore,
 }
 
 /// One cluster as a caller sees it.
@@ -40,6 +46,7 @@ pub struct ClusterView<'a> {
     pub reader: &'a KubeReader,
     pub simulated: bool,
     pub caller: &'a Caller,
+    lists: &'a Semaphore,
 }
 
 impl<'a> View<'a> {
@@ -84,6 +91,7 @@ impl<'a> View<'a> {
             reader: &handle.reader,
             simulated: handle.simulated,
             caller: self.caller,
+            lists: self.lists,
         })
     }
 
@@ -188,6 +196,7 @@ impl<'a> View<'a> {
         if let Some(namespace) = namespace.filter(|namespace| !self.caller.sees(namespace)) {
             return Err(cluster.no_namespace(namespace).await);
         }
+        let _place = cluster.place().await?;
         // One pass over everything, or one for each namespace that this caller may see.
         let scopes: Vec<Option<&str>> = match (namespace, &self.caller.namespaces) {
             (Some(namespace), _) => vec![Some(namespace)],
@@ -297,6 +306,7 @@ impl<'a> View<'a> {
         if !self.caller.sees(namespace) {
             return Err(cluster.no_namespace(namespace).await);
         }
+        let place = cluster.place().await?;
         let mut events = cluster
             .reader
             .list_events(Some(namespace), None)
@@ -306,6 +316,8 @@ impl<'a> View<'a> {
             // By name, not by UID: the events of a pod that was just replaced are the point.
             events.retain(|event| event.object.kind == "Pod" && event.object.name == *pod);
             if events.is_empty() {
+                // The look for near names takes a place of its own.
+                drop(place);
                 cluster.pod(namespace, pod).await?;
             }
         } else if events.is_empty() {
@@ -374,7 +386,23 @@ impl ClusterView<'_> {
         }
     }
 
+    /// Waits for a place among the lists. Held while the list is in memory.
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Complaint> {
+        match tokio::time::timeout(TURN, self.lists.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(Complaint::new(
+                "busy",
+                "too many lists are being read just now: wait 5 s and try again, for one \
+                 namespace if you can",
+            )),
+        }
+    }
+
     async fn no_pod(&self, namespace: &str, name: &str) -> Complaint {
+        let _place = match self.place().await {
+            Ok(place) => place,
+            Err(complaint) => return complaint,
+        };
         let pods = match self
             .reader
             .list_pods(Some(namespace), None, MOST_PODS)

@@ -16,6 +16,7 @@ use super::statement::Shown;
 use super::view::{ActionView, Approve, Material, SeenNow};
 use super::{Shared, Web};
 use crate::app::Rules;
+use crate::evidence::Voucher;
 
 /// Offered beside the free text: the answers that are given most.
 pub(super) const REASONS: [&str; 4] = [
@@ -94,7 +95,8 @@ async fn view(
     who: &SignedIn,
 ) -> Result<ActionView, WebError> {
     let over = detail.action.state.name().is_terminal();
-    let shown = Shown::of(&detail.action, &web.app.executor_keys);
+    let now = web.app.clock.now();
+    let shown = Shown::of(&detail.action, &web.app.executor_keys, now);
     // What the executor signed, not what a row says: else the look could be at another pod.
     let target = shown.verified().map_or_else(
         || detail.action.proposal.target.clone(),

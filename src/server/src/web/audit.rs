@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, Redirect};
-use countersign_domain::{ActionId, EventName, one_line};
+use countersign_domain::{ActionId, EventName, KeyRing, Registry, one_line};
 use countersign_store::{AuditFilter, AuditRow};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -14,6 +14,7 @@ use super::error::WebError;
 use super::present::{Chrome, Moment};
 use super::session::SignedIn;
 use super::{Shared, story};
+use crate::evidence::{self, Voucher};
 
 const PAGE: u32 = 50;
 /// Longest value of one detail; the log itself holds it whole.
@@ -43,7 +44,7 @@ struct Line {
     /// Tool, outcome, reason: what a reader looks for first.
     gist: String,
     details: Vec<(String, String)>,
-    signed: bool,
+    voucher: Voucher,
 }
 
 #[derive(Template)]
@@ -75,7 +76,11 @@ pub(super) async fn page(
         .last()
         .map(|row| row.seq)
         .filter(|_| rows.len() == PAGE as usize);
-    let lines = rows.iter().map(|row| line(row, &registry, now)).collect();
+    let keys = &web.app.executor_keys;
+    let lines = rows
+        .iter()
+        .map(|row| line(row, keys, &registry, now))
+        .collect();
     let page = Page {
         chrome: Chrome::of(&web, "audit", &who),
         events: EventName::ALL,
@@ -150,7 +155,7 @@ fn address(asked: &Asked, before: i64) -> String {
     format!("/audit?{}", query.finish())
 }
 
-fn line(row: &AuditRow, registry: &countersign_domain::Registry, now: Timestamp) -> Line {
+fn line(row: &AuditRow, keys: &KeyRing, registry: &Registry, now: Timestamp) -> Line {
     let event = &row.event;
     let details: Vec<(String, String)> = event
         .details
@@ -178,7 +183,7 @@ fn line(row: &AuditRow, registry: &countersign_domain::Registry, now: Timestamp)
             .unwrap_or_default(),
         gist: gist.join(" · "),
         details,
-        signed: row.sealed.is_some(),
+        voucher: evidence::voucher(row, keys),
     }
 }
 

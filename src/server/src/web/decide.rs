@@ -56,7 +56,7 @@ pub(super) async fn confirm(
     Path(id): Path<String>,
 ) -> Result<Html<String>, WebError> {
     let (detail, rules) = action::load(&web, &id).await?;
-    let shown = Shown::of(&detail.action, &web.app.executor_keys);
+    let shown = Shown::of(&detail.action, &web.app.executor_keys, web.app.clock.now());
     let signed = answerable(&web, &detail, &shown, &rules, &who, Verb::Approve)?;
     let statement = signed.body();
     let people: Vec<String> = statement
@@ -105,13 +105,9 @@ pub(super) async fn submit(
 ) -> Result<Redirect, WebError> {
     let (detail, rules) = action::load(&web, &id).await?;
     let id = detail.action.id;
-    let shown = Shown::of(&detail.action, &web.app.executor_keys);
+    let shown = Shown::of(&detail.action, &web.app.executor_keys, web.app.clock.now());
     // A second click of the same person changes nothing and is no mistake.
-    let repeated = detail
-        .decisions
-        .iter()
-        .any(|row| row.person == who.person && row.verb == answer.verb);
-    if repeated {
+    if view::has_attested(&detail, &who.person, answer.verb) {
         return Ok(Redirect::to(&format!("/actions/{id}")));
     }
     let signed = match answerable(&web, &detail, &shown, &rules, &who, answer.verb) {
@@ -137,10 +133,7 @@ pub(super) async fn submit(
         Transition::Done(_) => Ok(Redirect::to(&format!("/actions/{id}"))),
         Transition::Conflict(_) => {
             let (detail, rules) = action::load(&web, &id.to_string()).await?;
-            let mine = |row: &countersign_store::DecisionRow| {
-                row.person == who.person && row.verb == answer.verb
-            };
-            if detail.decisions.iter().any(mine) {
+            if view::has_attested(&detail, &who.person, answer.verb) {
                 return Ok(Redirect::to(&format!("/actions/{id}")));
             }
             Err(stale(&detail, &rules))
@@ -175,7 +168,7 @@ fn answerable<'a>(
     }
     let state = detail.action.state.name();
     let fits = match verb {
-        Verb::Approve => state == StateName::Pending,
+        Verb::Approve => state == StateName::Pending || view::misses_evidence(detail),
         Verb::Reject | Verb::Withdraw => matches!(state, StateName::Pending | StateName::Approved),
     };
     let Some(signed) = shown.verified().filter(|_| fits) else {
@@ -327,7 +320,8 @@ fn next_state(
                 registry,
                 now,
             ));
-            (seats_missing(&statement.require, &seats) == 0).then_some(NextState::Approved)
+            let met = seats_missing(&statement.require, &seats) == 0;
+            (met && detail.action.state.name() == StateName::Pending).then_some(NextState::Approved)
         }
         Verb::Withdraw => {
             seats.retain(|seat| seat.person != who.person);

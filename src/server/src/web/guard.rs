@@ -1,6 +1,8 @@
 //! What every request must pass before a page sees it: the `Host` it names, and for a POST the
 //! origin it comes from. And the headers that every answer carries.
 
+use std::net::IpAddr;
+
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method};
@@ -10,6 +12,7 @@ use url::Url;
 
 use super::Shared;
 use super::error::WebError;
+use crate::app::App;
 
 /// `form-action 'self'` also keeps injected markup from sending a form elsewhere; Trusted Types
 /// keep our own script from ever turning text into markup.
@@ -74,6 +77,24 @@ pub(super) async fn check(
         return Err(WebError::MethodNotAllowed);
     }
     Ok(next.run(request).await)
+}
+
+/// Whether a request names this server: by a name of ours, or by a bare address, which no page of
+/// somebody else's can be served from.
+pub(crate) fn names_us(app: &App, request: &Request) -> bool {
+    let Some(host) = host_of(request) else {
+        return false;
+    };
+    let http = &app.loaded.config.http;
+    let name = without_port(&host);
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<IpAddr>().is_ok()
+        || is_ours(
+            &host,
+            &app.external_url,
+            &http.allowed_hosts,
+            http.listen.ip().is_loopback(),
+        )
 }
 
 /// The host that the request names, lowercase, with its port as written.

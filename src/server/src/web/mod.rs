@@ -32,6 +32,7 @@ use countersign_domain::ActionId;
 
 use crate::app::SharedApp;
 use error::WebError;
+pub(crate) use guard::names_us;
 
 /// Forms are small: a reason, a digest, a token.
 const LARGEST_FORM: usize = 16 * 1024;

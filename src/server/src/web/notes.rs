@@ -144,7 +144,9 @@ pub(super) fn target_notes(
                 statement.name
             ),
         )),
-        Look::Seen { facts, .. } => {
+        Look::Seen {
+            facts, terminating, ..
+        } => {
             let changed: Vec<String> = rows(&statement.facts, look, now)
                 .into_iter()
                 .filter_map(|row| {
@@ -157,7 +159,7 @@ pub(super) fn target_notes(
                     format!("Changed since asked: {}", changed.join("; ")),
                 ));
             }
-            if facts.get("deletion").is_some() {
+            if *terminating {
                 notes.push(Note::new("bad", "The pod is already being deleted."));
             }
             if facts.get("budget").is_some_and(|budget| budget.contains("no room")) {
@@ -298,6 +300,7 @@ mod tests {
         let look = Look::Seen {
             at: "2026-11-22T02:19:00Z".parse().unwrap(),
             uid: "u".into(),
+            terminating: false,
             facts: BTreeMap::from([
                 ("restarts".to_owned(), "3".to_owned()),
                 ("since".to_owned(), "2026-11-22T02:18:01Z".to_owned()),

@@ -3,9 +3,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Html;
-use countersign_domain::{
-    Action, Channel, Registry, Risk, Signed, StateName, eligible, one_line, seats_missing,
-};
+use countersign_domain::{Action, Registry, Risk, Signed, StateName, one_line, seats_missing};
 use countersign_store::ActionFilter;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -16,6 +14,7 @@ use super::session::SignedIn;
 use super::statement::Shown;
 use super::view;
 use super::{Shared, Web, story};
+use crate::evidence::{self, Standing};
 
 /// Everything in which something can still happen.
 pub(super) const OPEN: [StateName; 5] = [
@@ -174,28 +173,36 @@ async fn row(
     web: &Web,
     who: &SignedIn,
     registry: &Registry,
-    action: Action,
+    mut action: Action,
     now: Timestamp,
 ) -> Result<Row, WebError> {
-    let shown = Shown::of(&action, &web.app.executor_keys);
+    let keys = &web.app.executor_keys;
+    let shown = Shown::of(&action, keys, now);
     let statement = shown.verified().map(Signed::body);
     let state = action.state.name();
-    let target = &action.proposal.target;
-    let agent = &action.proposal.agent;
     let mut for_me = false;
     let mut need = String::new();
-    if let Some(statement) = statement.filter(|_| state == StateName::Pending) {
-        let detail = web.app.store.detail(action.id).await?;
-        let total: u32 = statement.require.iter().map(|entry| entry.count.0).sum();
-        if let Some(detail) = detail {
+    let mut told = Standing::Servers;
+    let asks = matches!(state, StateName::Pending | StateName::Approved);
+    if (asks || evidence::is_executors(state))
+        && let Some(detail) = web.app.store.detail(action.id).await?
+    {
+        told = Standing::of(&detail, keys);
+        if let Some(statement) = statement.filter(|_| asks) {
+            for_me = view::may_approve(&detail, statement, &who.person, registry, now).is_ok();
+        }
+        if let Some(statement) = statement.filter(|_| state == StateName::Pending) {
+            let total: u32 = statement.require.iter().map(|entry| entry.count.0).sum();
             let seats = view::seats(statement, &detail, registry, now);
             let missing = seats_missing(&statement.require, &seats);
             need = format!("{} of {total}", (total as usize).saturating_sub(missing));
-            for_me = now < statement.decide_by
-                && eligible(statement, &who.person, Channel::Web, registry, now).is_ok()
-                && !detail.decisions.iter().any(|row| row.person == who.person);
         }
+        // A moment later than the list: the row says what was looked into.
+        action = detail.action;
     }
+    let state = action.state.name();
+    let target = &action.proposal.target;
+    let agent = &action.proposal.agent;
     let people: Vec<String> = match statement {
         Some(statement) => statement.on_behalf_of.clone(),
         None => registry
@@ -208,7 +215,7 @@ async fn row(
         StateName::Approved => statement.map(|statement| statement.execute_by),
         _ => None,
     };
-    let step = story::steps(&action.state)
+    let step = story::steps(&action.state, told.is_unsigned())
         .into_iter()
         .rfind(|step| step.class != "todo");
     let at = if state.is_terminal() {
@@ -251,16 +258,21 @@ async fn row(
         at: Moment { at, now },
         for_me,
         mine: people.contains(&who.person),
-        note: action
-            .state
-            .end()
-            .map(|end| one_line(&end.reason.message, 140))
-            .or_else(|| {
-                action
-                    .state
-                    .held()
-                    .map(|held| one_line(&held.reason.message, 140))
-            })
-            .unwrap_or_default(),
+        note: note(&action, &told),
     })
+}
+
+/// Why it ended so or does not move, from the executor's record where that is the one to tell.
+fn note(action: &Action, told: &Standing) -> String {
+    let message = match told {
+        Standing::Signed(record) => Some(record.message.as_str()),
+        Standing::Unsigned => Some("The executor has not signed this outcome."),
+        Standing::Servers => None,
+    };
+    let state = &action.state;
+    message
+        .or_else(|| state.end().map(|end| end.reason.message.as_str()))
+        .or_else(|| state.held().map(|held| held.reason.message.as_str()))
+        .map(|message| one_line(message, 140))
+        .unwrap_or_default()
 }

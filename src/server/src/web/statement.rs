@@ -2,6 +2,9 @@
 //! key, and only when it is this action's own.
 
 use countersign_domain::{Action, KeyRing, Signed, Statement};
+use jiff::Timestamp;
+
+use crate::evidence;
 
 /// What there is to show.
 #[derive(Debug)]
@@ -14,24 +17,11 @@ pub(super) enum Shown {
 }
 
 impl Shown {
-    pub(super) fn of(action: &Action, keys: &KeyRing) -> Self {
-        let Some(sealed) = action.state.statement() else {
-            return Self::None;
-        };
-        // The key must have been valid when it signed. The body tells when that was, and is only
-        // believed once the signature fits.
-        let Ok(claimed) = serde_json::from_str::<Statement>(&sealed.json) else {
-            return Self::Broken("it cannot be read".to_owned());
-        };
-        match sealed.open::<Statement>(keys, claimed.admitted_at) {
-            Err(error) => Self::Broken(error.to_string()),
-            Ok(signed) if signed.body().action_id != action.id => {
-                Self::Broken(format!("it belongs to action {}", signed.body().action_id))
-            }
-            Ok(signed) if signed.body().kid != sealed.kid => {
-                Self::Broken("it names another key than the one that signed it".to_owned())
-            }
-            Ok(signed) => Self::Verified(Box::new(signed)),
+    pub(super) fn of(action: &Action, keys: &KeyRing, now: Timestamp) -> Self {
+        match evidence::statement(action, keys, now) {
+            None => Self::None,
+            Some(Ok(signed)) => Self::Verified(Box::new(signed)),
+            Some(Err(error)) => Self::Broken(error.to_string()),
         }
     }
 

@@ -1,14 +1,15 @@
 //! An action's life in sentences: the headline, the five steps, the timeline, and who decided.
 
 use countersign_domain::{
-    Action, AuditEvent, Author, Channel, Code, EventName, Registry, State, StateName, Verb,
-    one_line, visible,
+    ActionId, AuditEvent, Author, Channel, Code, EventName, KeyRing, Registry, State, StateName,
+    Verb, one_line, visible,
 };
 use countersign_store::{ActionDetail, AuditRow, DecisionRow};
 use jiff::{SignedDuration, Timestamp};
 
 use super::present::{Left, Moment, and_list, name_of, words};
 use super::statement::Shown;
+use crate::evidence::{self, Standing, Voucher};
 
 /// Longest sentence that is repeated from elsewhere.
 const CAP: usize = 600;
@@ -25,18 +26,22 @@ pub(super) struct Headline {
     pub left: Option<(Left, &'static str)>,
 }
 
+/// What the executor did is told from its signed record; what the row says of it is not repeated.
 pub(super) fn headline(
-    action: &Action,
     detail: &ActionDetail,
     shown: &Shown,
+    standing_of_state: &Standing,
     registry: &Registry,
     now: Timestamp,
 ) -> Headline {
+    let action = &detail.action;
     let statement = shown.verified().map(|signed| signed.body());
-    let end = action.state.end();
-    let message = end
-        .map(|end| visible(&end.reason.message, CAP))
-        .unwrap_or_default();
+    let signed = standing_of_state.signed();
+    let message = match (signed, action.state.end()) {
+        (Some(record), _) => visible(&record.message, CAP),
+        (None, Some(end)) => visible(&end.reason.message, CAP),
+        (None, None) => String::new(),
+    };
     let held = |otherwise: &str| match action.state.held() {
         Some(held) => visible(&held.reason.message, CAP),
         None => otherwise.to_owned(),
@@ -52,6 +57,10 @@ pub(super) fn headline(
         held: since,
         left: None,
     };
+    if standing_of_state.is_unsigned() {
+        let sentence = evidence::unsigned_sentence(action.state.name());
+        return line("bad", "Not signed by the executor", sentence);
+    }
     match &action.state {
         State::Checking { .. } => line(
             "wait",
@@ -125,12 +134,16 @@ pub(super) fn headline(
         State::Succeeded {
             started_at, end, ..
         } => {
-            let took = words(end.at.duration_since(*started_at).max(SignedDuration::ZERO));
+            let until = signed.map_or(end.at, |record| record.at);
+            let took = words(until.duration_since(*started_at).max(SignedDuration::ZERO));
             line("good", &format!("Verified after {took}"), message)
         }
         State::Failed { .. } => line("bad", "Failed", message),
         State::Indeterminate { .. } => line("odd", "The outcome is not known", message),
-        State::Refused { .. } => line("bad", "Refused by the executor: nothing was done", message),
+        State::Refused { .. } => {
+            let title = refused(signed.map_or("", |record| &record.code));
+            line("bad", title, message)
+        }
         State::Rejected { .. } => match last(&detail.decisions, Verb::Reject) {
             Some(row) => line(
                 "bad",
@@ -152,6 +165,16 @@ pub(super) fn headline(
     }
 }
 
+/// What a refusal lets us say. That nothing was done is known only where the executor found the
+/// one chance of the action unused.
+fn refused(code: &str) -> &'static str {
+    match code.parse() {
+        Ok(Code::AlreadySpent) => "Refused: it had its one chance before",
+        Ok(Code::StatementForged) | Err(_) => "Refused by the executor",
+        Ok(_) => "Refused by the executor: nothing was done",
+    }
+}
+
 /// One of the five steps.
 pub(super) struct Step {
     pub label: &'static str,
@@ -159,9 +182,11 @@ pub(super) struct Step {
     pub class: &'static str,
 }
 
-pub(super) fn steps(state: &State) -> Vec<Step> {
+/// `unsigned`: nothing signed vouches for the state, so nothing is said of what was executed.
+pub(super) fn steps(state: &State, unsigned: bool) -> Vec<Step> {
     const LABELS: [&str; 5] = ["Asked", "Checked", "Approved", "Executed", "Verified"];
     let (reached, class, label) = match state {
+        _ if unsigned => (3, "bad", "Unsigned"),
         State::Checking { .. } => (1, "now", "Checking"),
         State::Pending { .. } => (2, "now", "Waiting"),
         State::Approved { held: None, .. } => (3, "now", "Starting"),
@@ -199,11 +224,20 @@ pub(super) fn steps(state: &State) -> Vec<Step> {
         .collect()
 }
 
-/// Approvals that were not withdrawn, and by whom.
+/// The approvals that can count: not withdrawn, and of the moves of a ticket the latest alone. The
+/// executor looks at the ticket as it is, where an earlier move has left no trace.
 pub(super) fn standing(decisions: &[DecisionRow]) -> Vec<&DecisionRow> {
+    let latest_move = decisions
+        .iter()
+        .filter(|row| row.channel == Channel::Jira && row.verb == Verb::Approve)
+        .max_by_key(|row| row.decided_at);
     decisions
         .iter()
         .filter(|row| row.verb == Verb::Approve)
+        .filter(|row| {
+            row.channel == Channel::Web
+                || latest_move.is_some_and(|latest| std::ptr::eq(latest, *row))
+        })
         .filter(|row| {
             !decisions
                 .iter()
@@ -278,23 +312,39 @@ pub(super) struct Line {
     pub who: String,
     pub what: &'static str,
     pub note: String,
-    /// The executor signed this event itself.
-    pub signed: bool,
+    pub voucher: Voucher,
 }
 
-pub(super) fn timeline(rows: &[AuditRow], registry: &Registry, now: Timestamp) -> Vec<Line> {
+pub(super) fn timeline(
+    id: ActionId,
+    rows: &[AuditRow],
+    keys: &KeyRing,
+    registry: &Registry,
+    now: Timestamp,
+) -> Vec<Line> {
+    let id = id.to_string();
     rows.iter()
         // Every poll of the AI is a tool call: they stand in the audit log.
         .filter(|row| row.event.event != EventName::ToolCalled)
-        .map(|row| Line {
-            at: Moment {
-                at: row.event.at,
-                now,
-            },
-            who: actor(&row.event, registry),
-            what: what(row.event.event),
-            note: note(&row.event),
-            signed: row.sealed.is_some(),
+        .map(|row| {
+            let voucher = match evidence::voucher(row, keys) {
+                // Genuine, about another action, and put here.
+                Voucher::Executor if row.event.action_id != id => Voucher::Nobody,
+                voucher => voucher,
+            };
+            Line {
+                at: Moment {
+                    at: row.event.at,
+                    now,
+                },
+                who: actor(&row.event, registry),
+                what: what(row.event.event),
+                note: match voucher {
+                    Voucher::Nobody => String::new(),
+                    Voucher::Server | Voucher::Executor => note(&row.event),
+                },
+                voucher,
+            }
         })
         .collect()
 }

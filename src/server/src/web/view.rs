@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use countersign_domain::{
-    ActionKind, Channel, Count, Inverse, Predicate, Registry, Requirement, Risk, Seat, Signed,
-    StateName, Statement, Success, Verb, eligible, one_line, seats_missing, visible,
+    ActionKind, Channel, Code, Count, Inverse, Predicate, RecordKind, Registry, Requirement, Risk,
+    Seat, Signed, StateName, Statement, Success, Verb, eligible, one_line, seats_missing, visible,
 };
 use countersign_store::{ActionDetail, Heartbeat, Ticket};
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use super::session::SignedIn;
 use super::statement::Shown;
 use super::story::{self, Headline, Line, Step};
 use crate::app::Rules;
+use crate::evidence::{self, Standing};
 
 /// Longest text of an AI that is shown.
 const CLAIM_CAP: usize = 2000;
@@ -25,6 +26,8 @@ const CLAIM_CAP: usize = 2000;
 pub(super) struct ActionView {
     pub id: String,
     pub state: StateName,
+    /// The state in a word, or that nobody vouches for it.
+    pub state_word: &'static str,
     pub verb: &'static str,
     pub name: String,
     pub namespace: String,
@@ -110,6 +113,8 @@ pub(super) struct Given {
     pub place: &'static str,
     pub at: Moment,
     pub reason: String,
+    /// An approval that cannot count any more.
+    pub past: bool,
 }
 
 /// What this person may answer now.
@@ -187,6 +192,14 @@ impl ActionView {
                 ),
             });
         }
+        let keys = &web.app.executor_keys;
+        let told = Standing::of(detail, keys);
+        if let Some(record) = evidence::other_end(detail, keys) {
+            notes.push(Note {
+                class: "bad",
+                text: evidence::other_end_sentence(&record),
+            });
+        }
         notes.extend(notes::target_notes(shown, state, look, now));
         if let Some(statement) = statement {
             notes.extend(notes::readiness(
@@ -205,6 +218,11 @@ impl ActionView {
         Self {
             id: action.id.to_string(),
             state,
+            state_word: if told.is_unsigned() {
+                "not signed"
+            } else {
+                state.as_str()
+            },
             verb: verb(statement.map_or(proposal.kind, |statement| statement.kind)),
             name: one_line(name, 253),
             namespace: one_line(namespace, 63),
@@ -215,8 +233,8 @@ impl ActionView {
                 .get(cluster)
                 .is_some_and(|cluster| cluster.simulated),
             risk: statement.map(|statement| statement.risk),
-            headline: story::headline(action, detail, shown, registry, now),
-            steps: story::steps(&action.state),
+            headline: story::headline(detail, shown, &told, registry, now),
+            steps: story::steps(&action.state, told.is_unsigned()),
             agent: one_line(statement.map_or(&proposal.agent, |s| &s.agent), 64),
             people: people(statement, &proposal.agent, registry),
             asked: Moment {
@@ -237,8 +255,8 @@ impl ActionView {
                 .map(|statement| policy(statement, detail, registry, who, heartbeat, now)),
             form,
             why_not,
-            outcome: outcome(detail, now),
-            timeline: story::timeline(&detail.timeline, registry, now),
+            outcome: outcome(&told, now),
+            timeline: story::timeline(action.id, &detail.timeline, keys, registry, now),
             follows: !over,
         }
     }
@@ -382,6 +400,7 @@ fn policy(
         .map(|person| (one_line(&person.name, 64), person.id == who.person))
         .collect();
     list.sort_by_key(|(_, you)| !you);
+    let standing = story::standing(&detail.decisions);
     PolicyView {
         rule: one_line(&statement.rule, 63),
         hash: statement.policy_hash.short(),
@@ -399,6 +418,8 @@ fn policy(
                     now,
                 },
                 reason: visible(&row.reason, 500),
+                past: row.verb == Verb::Approve
+                    && !standing.iter().any(|counts| std::ptr::eq(*counts, row)),
             })
             .collect(),
         who: list,
@@ -443,6 +464,67 @@ pub(super) fn need(entry: &Requirement) -> String {
     )
 }
 
+/// Approved as far as the server knows, and the executor does not see enough: an approval on the
+/// page can still help.
+pub(super) fn misses_evidence(detail: &ActionDetail) -> bool {
+    let state = &detail.action.state;
+    let held = state.held().map(|held| held.reason.code);
+    state.name() == StateName::Approved && held == Some(Code::MissingEvidence)
+}
+
+/// Whether this person said so on the page: a move of the ticket is only a pointer.
+pub(super) fn has_attested(detail: &ActionDetail, person: &str, verb: Verb) -> bool {
+    detail.decisions.iter().any(|row| {
+        row.person == person
+            && row.verb == verb
+            && row.channel == Channel::Web
+            && row.sealed.is_some()
+    })
+}
+
+fn has_said(detail: &ActionDetail, person: &str, verb: Verb) -> bool {
+    let mut rows = detail.decisions.iter();
+    rows.any(|row| row.person == person && row.verb == verb)
+}
+
+/// Whether an approval of this person is asked for now. `Err` says why not; it is empty where
+/// nobody's is.
+pub(super) fn may_approve(
+    detail: &ActionDetail,
+    statement: &Statement,
+    person: &str,
+    registry: &Registry,
+    now: Timestamp,
+) -> Result<(), String> {
+    let missing = misses_evidence(detail);
+    if detail.action.state.name() != StateName::Pending && !missing {
+        return Err(String::new());
+    }
+    if now >= statement.decide_by {
+        return Err("The time to decide is over.".to_owned());
+    }
+    let counts = if missing {
+        has_attested(detail, person, Verb::Approve)
+    } else {
+        let standing = story::standing(&detail.decisions);
+        standing.iter().any(|row| row.person == person)
+    };
+    if has_said(detail, person, Verb::Withdraw) {
+        return Err("You withdrew your approval, which is final.".to_owned());
+    }
+    if counts {
+        return Err("You have approved it. It waits for others.".to_owned());
+    }
+    eligible(statement, person, Channel::Web, registry, now)
+        .map(drop)
+        .map_err(|reason| {
+            format!(
+                "You cannot approve this: {}.",
+                one_line(&reason.message, 400)
+            )
+        })
+}
+
 /// What this person may answer, or why they may not approve.
 fn form(
     detail: &ActionDetail,
@@ -456,39 +538,13 @@ fn form(
     };
     let statement = signed.body();
     let state = detail.action.state.name();
-    let said = |verb| {
-        detail
-            .decisions
-            .iter()
-            .any(|row| row.person == who.person && row.verb == verb)
+    let (approve, why_not) = match may_approve(detail, statement, &who.person, registry, now) {
+        Ok(()) if statement.risk == Risk::Low => (Some(Approve::AtOnce), String::new()),
+        Ok(()) => (Some(Approve::Confirm), String::new()),
+        Err(why_not) => (None, why_not),
     };
-    let stands = said(Verb::Approve) && !said(Verb::Withdraw);
-    let in_time = now < statement.decide_by;
-    let mut why_not = String::new();
-    let approve = match eligible(statement, &who.person, Channel::Web, registry, now) {
-        _ if state != StateName::Pending => None,
-        _ if !in_time => {
-            why_not = "The time to decide is over.".to_owned();
-            None
-        }
-        _ if stands => {
-            why_not = "You have approved it. It waits for others.".to_owned();
-            None
-        }
-        _ if said(Verb::Withdraw) => {
-            why_not = "You withdrew your approval, which is final.".to_owned();
-            None
-        }
-        Err(reason) => {
-            why_not = format!(
-                "You cannot approve this: {}.",
-                one_line(&reason.message, 400)
-            );
-            None
-        }
-        Ok(_) if statement.risk == Risk::Low => Some(Approve::AtOnce),
-        Ok(_) => Some(Approve::Confirm),
-    };
+    let stands = has_said(detail, &who.person, Verb::Approve)
+        && !has_said(detail, &who.person, Verb::Withdraw);
     let open = matches!(state, StateName::Pending | StateName::Approved);
     // Anyone in the registry may say no, also those who may not say yes: the executor counts it.
     let reject = open && registry.valid_person(&who.person, now).is_some();
@@ -504,28 +560,22 @@ fn form(
     (form, why_not)
 }
 
-/// What the executor's last record says it saw.
-fn outcome(detail: &ActionDetail, now: Timestamp) -> Vec<(String, Vec<Piece>)> {
-    if !matches!(
-        detail.action.state.name(),
-        StateName::Succeeded | StateName::Failed | StateName::Refused | StateName::Indeterminate
-    ) {
+/// What the executor's signed record says it saw.
+fn outcome(told: &Standing, now: Timestamp) -> Vec<(String, Vec<Piece>)> {
+    let Some(record) = told
+        .signed()
+        .filter(|record| record.record != RecordKind::Intent)
+    else {
         return Vec::new();
-    }
-    detail
-        .records
-        .last()
-        .map(|(record, _)| {
-            record
-                .details
-                .iter()
-                .map(|(key, value)| {
-                    (
-                        one_line(key, 60).replace('_', " "),
-                        notes::pieces(value, now),
-                    )
-                })
-                .collect()
+    };
+    record
+        .details
+        .iter()
+        .map(|(key, value)| {
+            (
+                one_line(key, 60).replace('_', " "),
+                notes::pieces(value, now),
+            )
         })
-        .unwrap_or_default()
+        .collect()
 }

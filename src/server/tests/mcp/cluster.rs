@@ -23,6 +23,9 @@ pub struct FakeCluster {
     objects: Arc<Mutex<Vec<Object>>>,
     writes: Arc<AtomicUsize>,
     reads: Arc<AtomicUsize>,
+    /// Lists of pods that are being answered, and how many that were at most.
+    lists: Arc<AtomicUsize>,
+    most_lists: Arc<AtomicUsize>,
 }
 
 impl FakeCluster {
@@ -72,6 +75,11 @@ impl FakeCluster {
 
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::SeqCst)
+    }
+
+    /// How many lists of pods were asked for at once, at most.
+    pub fn most_lists(&self) -> usize {
+        self.most_lists.load(Ordering::SeqCst)
     }
 
     pub fn namespace(&self, name: &str) {
@@ -197,6 +205,12 @@ async fn answer(State(cluster): State<FakeCluster>, request: Request) -> Respons
         [plural] => (None, *plural, None),
         _ => return status(StatusCode::NOT_FOUND),
     };
+    if plural == "pods" && name.is_none() {
+        let now = cluster.lists.fetch_add(1, Ordering::SeqCst) + 1;
+        cluster.most_lists.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        cluster.lists.fetch_sub(1, Ordering::SeqCst);
+    }
     let objects = cluster.objects.lock().unwrap();
     let mut found = objects.iter().filter(|object| {
         object.group == group

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
 mod cluster;
+#[path = "../web/forger.rs"]
+mod forger;
 mod proposals;
 mod reads;
 mod transport;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::cluster::{crashing, healthy};
+use crate::forger::{LIE, forge_success};
 use crate::world::{KEY, NARROW_KEY, OTHER_KEY, STRANGER_KEY, World, bad, call, good, text};
 
 fn restart(pod: &str) -> Value {
@@ -319,6 +320,58 @@ async fn a_statement_that_the_executor_did_not_sign_is_never_shown() {
     }
     assert_eq!(body["held"]["code"], "statement_forged");
     assert!(text(&told).contains("not one that the executor signed"));
+}
+
+#[tokio::test]
+async fn a_success_that_the_executor_did_not_sign_is_not_reported() {
+    let world = World::start().await;
+    let client = world.client(KEY).await;
+    let mut arguments = restart("web-1-aaaaa");
+    arguments["idempotency_key"] = "k".into();
+    let id = good(&call(&client, "restart_pod", arguments.clone()).await)["action_id"].clone();
+    let action = world.admit().await;
+    forge_success(&world.store(), action, world.executor.kid()).await;
+
+    for tool in ["get_action", "wait_for_action"] {
+        let told = call(&client, tool, json!({"action_id": id})).await;
+        let body = good(&told);
+        assert_eq!(body["state"], "indeterminate", "{tool}");
+        assert_eq!(body["outcome"]["code"], "outcome_unsigned");
+        assert!(body["next_tool"].is_null() && body["ended"] == true);
+        assert!(text(&told).contains("Do not rely on it"));
+        assert!(!text(&told).contains(LIE) && !body.to_string().contains(LIE));
+        let last = body["timeline"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["who"], "(not signed by the executor)");
+    }
+    let list = call(&client, "list_actions", json!({})).await;
+    assert_eq!(good(&list)["actions"][0]["state"], "indeterminate");
+    assert!(!good(&list).to_string().contains(LIE));
+    let again = call(&client, "restart_pod", arguments).await;
+    assert_eq!(good(&again)["state"], "indeterminate");
+    assert!(!good(&again).to_string().contains(LIE) && !text(&again).contains(LIE));
+}
+
+#[tokio::test]
+async fn a_key_of_one_namespace_learns_nothing_from_anothers_idempotency_key() {
+    let world = World::start().await;
+    let both = std::fs::read_to_string(world.folder.path().join("policy.toml")).unwrap();
+    let both = both.replace("[\"shop\"]", "[\"shop\", \"billing\"]");
+    world.app.rules.write().unwrap().policy = countersign_domain::Policy::from_toml(&both)
+        .map(std::sync::Arc::new)
+        .unwrap();
+    let (wide, narrow) = (world.client(KEY).await, world.client(NARROW_KEY).await);
+    let arguments = json!({"namespace": "billing", "pod": "ledger-1-zzzzz", "reason": "loops",
+        "idempotency_key": "k-1"});
+    let id = good(&call(&wide, "restart_pod", arguments).await)["action_id"].clone();
+    let mut arguments = restart("web-1-aaaaa");
+    arguments["idempotency_key"] = "k-1".into();
+    let told = call(&narrow, "restart_pod", arguments.clone()).await;
+    assert!(bad(&told).contains("use a new key"), "{}", text(&told));
+    for hidden in [id.as_str().unwrap(), "billing", "ledger"] {
+        assert!(!text(&told).contains(hidden), "{hidden}");
+    }
+    arguments["idempotency_key"] = "k-2".into();
+    good(&call(&narrow, "restart_pod", arguments).await);
 }
 
 #[tokio::test]

@@ -172,6 +172,27 @@ async fn events_are_found_by_name_also_after_the_pod_is_gone() {
 }
 
 #[tokio::test]
+async fn few_lists_are_in_memory_at_once_and_nobody_is_turned_away() {
+    let world = World::start().await;
+    let client = world.client(KEY).await;
+    let unknown = json!({"namespace": "shop", "pod": "no-such-pod"});
+    let calls = (0..24).map(|index| match index % 2 {
+        0 => call(&client, "list_failing_pods", json!({})),
+        // Looks for near names in a list.
+        _ => call(&client, "get_pod_status", unknown.clone()),
+    });
+    for answer in futures::future::join_all(calls).await {
+        assert!(!text(&answer).contains("too many lists"));
+    }
+    assert!(
+        world.cluster.most_lists() <= 3,
+        "{}",
+        world.cluster.most_lists()
+    );
+    assert!(world.cluster.most_lists() > 1);
+}
+
+#[tokio::test]
 async fn nothing_is_ever_written_to_the_cluster() {
     let world = World::start().await;
     let client = world.client(KEY).await;

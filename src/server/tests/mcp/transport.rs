@@ -290,6 +290,30 @@ async fn health_and_readiness_say_what_they_know() {
     assert_eq!(ready.status(), 200);
     let body: Value = ready.json().await.unwrap();
     assert_eq!(body["clusters_without_executor"], json!(["prod"]));
+
+    let beat = countersign_store::Heartbeat {
+        cluster: "prod".into(),
+        executor: "e1".into(),
+        at: countersign_domain::Clock::now(&countersign_domain::SystemClock),
+        status: "the namespace secret-project cannot be read".into(),
+        policy_hash: String::new(),
+        cluster_lock: "absent".into(),
+    };
+    world.database.executor().heartbeat(&beat).await.unwrap();
+    let look = |path: &str, host: &str| {
+        let request = http().get(format!("{}{path}", world.url));
+        request.header("host", host).send()
+    };
+    let ready = look("/readyz", "10.1.2.3:8750").await.unwrap();
+    assert_eq!(ready.status(), 200, "a probe names the pod's address");
+    let body = ready.text().await.unwrap();
+    assert!(body.contains(r#""status":"held""#) && !body.contains("secret-project"));
+    for path in ["/readyz", "/metrics"] {
+        let rebound = look(path, "evil.example").await.unwrap();
+        assert_eq!(rebound.status(), 421, "{path}");
+        let text = rebound.text().await.unwrap();
+        assert!(!text.contains("prod") && text.contains("allowed_hosts"));
+    }
     world.database.close().await;
     let ready = http()
         .get(format!("{}/readyz", world.url))

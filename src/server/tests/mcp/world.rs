@@ -68,7 +68,7 @@ pub struct World {
     pub app: SharedApp,
     pub cluster: FakeCluster,
     pub database: Database,
-    executor: Signer,
+    pub executor: Signer,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -127,6 +127,11 @@ impl World {
             executor,
             serving,
         }
+    }
+
+    /// The address of the database.
+    pub fn store(&self) -> String {
+        format!("sqlite://{}", self.folder.path().join("t.db").display())
     }
 
     pub fn mcp(&self) -> String {

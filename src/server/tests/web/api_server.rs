@@ -97,10 +97,12 @@ fn pod_json(name: &str, uid: &str, ready: bool, restarts: u32) -> Value {
 
 async fn siblings() -> Json<Value> {
     let others = ["checkout-7d9f8b6c5-b7t2m", "checkout-7d9f8b6c5-kk9wd"];
-    let items: Vec<Value> = others
+    let mut items: Vec<Value> = others
         .iter()
         .map(|name| pod_json(name, &uid_of(name), true, 0))
         .collect();
+    let failing = "checkout-7d9f8b6c5-x2k4q";
+    items.push(pod_json(failing, &uid_of(failing), false, 3));
     Json(json!({ "kind": "PodList", "metadata": { "resourceVersion": "42" }, "items": items }))
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use countersign_domain::{EventName, Risk, StateName};
+use countersign_domain::{
+    Action, AuditEvent, Author, Channel, Code, EventName, OsEntropy, Risk, StateName, Verb,
+};
+use countersign_store::{NewDecision, NextState, Transition};
 use jiff::SignedDuration;
 use reqwest::StatusCode;
 
@@ -285,4 +288,79 @@ async fn too_late_is_said_and_held_to() {
     assert!(late.has("Too late"));
     let page = li.get(&format!("/actions/{id}")).await;
     assert!(page.has("The time to decide is over") && !page.has("value=\"approve\""));
+}
+
+/// What the server's look at a moved ticket leaves: a pointer without a seal.
+async fn moved_in_jira(stage: &Stage, action: &Action, person: &str, next: Option<NextState>) {
+    let action = stage.store.get(action.id).await.unwrap().unwrap();
+    let decision = NewDecision {
+        action: action.id,
+        version: action.version,
+        person: person.into(),
+        verb: Verb::Approve,
+        channel: Channel::Jira,
+        reason: String::new(),
+        sealed: None,
+        next,
+        at: now(),
+    };
+    let (author, name) = (Author::Server, EventName::Decided);
+    let event = AuditEvent::new(now(), &OsEntropy, author, name, person).about(action.id);
+    let done = stage.store.decide(decision, event).await.unwrap();
+    assert!(matches!(done, Transition::Done(_)));
+}
+
+#[tokio::test]
+async fn of_the_moves_of_a_ticket_the_latest_alone_counts() {
+    let stage = Stage::start().await;
+    let action = stage
+        .ask(&Ask {
+            count: 2,
+            ..Ask::default()
+        })
+        .await;
+    let id = action.id.to_string();
+    let li = Browser::logged_in(&stage, "li").await;
+    moved_in_jira(&stage, &action, "li", None).await;
+    assert!(li.get("/?tab=all").await.has("1 of 2"));
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    moved_in_jira(&stage, &action, "omar", None).await;
+    assert!(li.get("/?tab=all").await.has("1 of 2"));
+
+    // Li's move has left no trace, so that she is asked again, and is not told that it repeats.
+    let page = li.get(&format!("/actions/{id}")).await;
+    assert!(page.has("does not count any more") && page.has("1 still missing"));
+    assert!(li.get("/").await.has(&id));
+    let answered = li.answer(&id, &page, "approve", "").await;
+    assert_eq!(answered.status, StatusCode::SEE_OTHER, "{}", answered.body);
+    assert_eq!(state(&stage, &action).await, StateName::Approved);
+}
+
+#[tokio::test]
+async fn an_approval_on_the_page_helps_where_the_executor_misses_one() {
+    let stage = Stage::start().await;
+    let action = stage.ask(&Ask::default()).await;
+    let id = action.id.to_string();
+    let li = Browser::logged_in(&stage, "li").await;
+    moved_in_jira(&stage, &action, "li", Some(NextState::Approved)).await;
+    let page = li.get(&format!("/actions/{id}")).await;
+    assert!(page.has("Approved by Li Wei") && !page.has("value=\"approve\""));
+
+    stage
+        .hold(action.id, Code::MissingEvidence, "no approval is there")
+        .await;
+    let page = li.get(&format!("/actions/{id}")).await;
+    assert!(page.has("no approval is there") && page.has("value=\"approve\""));
+    let answered = li.answer(&id, &page, "approve", "").await;
+    assert_eq!(answered.status, StatusCode::SEE_OTHER, "{}", answered.body);
+    assert_eq!(state(&stage, &action).await, StateName::Approved);
+    let detail = stage.store.detail(action.id).await.unwrap().unwrap();
+    let attested: Vec<_> = detail
+        .decisions
+        .iter()
+        .filter(|row| row.sealed.is_some())
+        .collect();
+    assert_eq!((attested.len(), attested[0].channel), (1, Channel::Web));
+    let page = li.get(&format!("/actions/{id}")).await;
+    assert!(!page.has("value=\"approve\""), "once is enough");
 }

@@ -82,6 +82,8 @@ pub struct Stage {
     pub signer: Signer,
     /// What the tiny API server says about every pod.
     pub restarts: Arc<AtomicU32>,
+    /// Where the database is, for whoever writes to it behind the product's back.
+    pub database: String,
     db: Database,
     _folder: tempfile::TempDir,
 }
@@ -161,8 +163,9 @@ impl Stage {
         )
         .unwrap();
         let path = folder.path().join("test.db");
+        let database = format!("sqlite://{}", path.display());
         let db = Database::open(
-            &format!("sqlite://{}", path.display()),
+            &database,
             OpenOptions {
                 create: true,
                 migrate: true,
@@ -202,7 +205,8 @@ impl Stage {
         let stop = app.shutdown.clone();
         tokio::spawn(async move {
             let stopped = async move { stop.cancelled().await };
-            axum::serve(listener, router)
+            let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+            axum::serve(listener, service)
                 .with_graceful_shutdown(stopped)
                 .await
                 .unwrap();
@@ -214,6 +218,7 @@ impl Stage {
             app,
             signer,
             restarts,
+            database,
             db,
             _folder: folder,
         };
@@ -320,7 +325,7 @@ impl Stage {
                 ("restarts".into(), ask.restarts.to_string()),
                 ("reason".into(), "CrashLoopBackOff".into()),
                 ("since".into(), format!("{at} (40 s ago)")),
-                ("siblings".into(), "2 of 2 others ready".into()),
+                ("siblings".into(), "2 of 3 ready, this pod included".into()),
                 (
                     "owner".into(),
                     "ReplicaSet checkout-7d9f8b6c5 of Deployment checkout".into(),
