@@ -20,7 +20,7 @@ pub struct Thresholds {
     pub stuck_after: SignedDuration,
     /// A crash or a restart counts while it is younger than this.
     pub recent: SignedDuration,
-    /// Allowed beyond the grace of a deletion.
+    /// Allowed beyond `deletionTimestamp`, which has the grace in it already.
     pub slack: SignedDuration,
     /// This many restarts, of which one recent, are failing.
     pub restarts: u32,
@@ -183,17 +183,11 @@ fn completed(pod: &PodRecord) -> bool {
     said_so || ended_well
 }
 
+/// The API server sets `deletionTimestamp` to the time of the request plus the grace, so that it is
+/// the instant by which the pod should be gone (docs/decisions/0003).
 fn stuck_terminating(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
-    let grace = pod
-        .deletion_grace_seconds
-        .unwrap_or(pod.termination_grace_seconds)
-        .max(0);
-    // The API server has already added the grace to deletionTimestamp. Allowing it twice errs on
-    // the side of a kubelet that began late.
-    let due = pod
-        .deletion_timestamp?
-        .saturating_add(SignedDuration::from_secs(grace))
-        .ok()?;
+    // The time of the request plus the grace: the API server has added it.
+    let due = pod.deletion_timestamp?;
     let overdue = now.duration_since(due) > limits.slack;
     overdue.then(|| {
         let message = (!pod.finalizers.is_empty())

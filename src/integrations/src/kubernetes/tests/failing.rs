@@ -278,7 +278,8 @@ fn a_lost_node_is_failing() {
 }
 
 #[test]
-fn a_deletion_is_failing_only_after_grace_and_slack() {
+fn a_deletion_is_failing_only_after_its_timestamp_and_slack() {
+    // `deletionTimestamp` lies `seconds` back (or ahead), with the grace in it already.
     let deleted = |seconds: f64, grace: u64| {
         pod(json!({
             "metadata": {
@@ -291,10 +292,17 @@ fn a_deletion_is_failing_only_after_grace_and_slack() {
             },
         }))
     };
-    assert_eq!(verdict(&deleted(59.0, 30)), "-");
-    assert_eq!(verdict(&deleted(90.0, 30)), "StuckTerminating pod 1");
-    assert_eq!(verdict(&deleted(90.0, 60)), "-");
+    assert_eq!(
+        verdict(&deleted(-20.0, 30)),
+        "-",
+        "ten of its thirty seconds"
+    );
+    assert_eq!(verdict(&deleted(30.0, 30)), "-");
+    assert_eq!(verdict(&deleted(60.0, 30)), "StuckTerminating pod 1");
+    assert_eq!(verdict(&deleted(60.0, 600)), "StuckTerminating pod 1");
+    assert_eq!(verdict(&deleted(60.0, 0)), "StuckTerminating pod 1");
     let stuck = failing(&deleted(120.0, 30), now(), &Thresholds::default()).unwrap();
+    assert_eq!(now().duration_since(stuck.since).as_secs(), 120);
     assert_eq!(
         stuck.message.unwrap(),
         "waiting for finalizers: example.org/wait"
