@@ -129,6 +129,39 @@ async fn a_repeated_message_keeps_its_id() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_asks_for_a_pause_of_years_gets_an_hour() {
+    let world = World::new().await;
+    // The largest number of seconds that a header can ask for.
+    let (webhook, webhook_url) =
+        Receiver::start_slow(&[StatusCode::TOO_MANY_REQUESTS], "18446744073709551615").await;
+    let (_, slack_url) = Receiver::start(&[]).await;
+    let config = world.config(1, &notify(&webhook_url, &slack_url));
+    let workers = world.work(&config);
+    let id = world.ask("checkout-1").await;
+    until(15, "the refusal", async || {
+        (webhook.got().len() == 1).then_some(())
+    })
+    .await;
+    // It did not take the worker down: another action's message goes out.
+    world.ask("checkout-2").await;
+    until(15, "the other action", async || {
+        (webhook.got().len() == 2).then_some(())
+    })
+    .await;
+    workers.stop().await;
+    let workers = world.work_late(&config, SignedDuration::from_mins(62));
+    until(15, "the repeat", async || {
+        let got = webhook.got();
+        let id = |one: &receiver::Got| one.headers["webhook-id"].clone();
+        let repeated = got[1..].iter().any(|one| id(one) == id(&got[0]));
+        repeated.then_some(())
+    })
+    .await;
+    world.reaches(id, "expired").await;
+    workers.stop().await;
+}
+
+#[tokio::test]
 async fn time_that_runs_out_is_reminded_of_and_ends_the_action() {
     let world = World::new().await;
     let (webhook, webhook_url) = Receiver::start(&[]).await;

@@ -98,7 +98,7 @@ impl Watch {
         }
         if action.state.name() == StateName::Approved
             && let Some(held) = action.state.held()
-            && held.since + NEWS_AFTER <= now
+            && now.duration_since(held.since) >= NEWS_AFTER
             && self.held != Some(held.reason.code)
         {
             let moment = format!("held.{}", held.reason.code);
@@ -108,7 +108,7 @@ impl Watch {
             self.held = Some(held.reason.code);
         }
         if let State::Executing { started_at, .. } = &action.state
-            && *started_at + NEWS_AFTER <= now
+            && now.duration_since(*started_at) >= NEWS_AFTER
             && !self.begun
         {
             store

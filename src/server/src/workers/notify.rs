@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::outbox::{Handled, Trouble, unknown};
 use super::settings::{NotifySettings, SecretUrl, SettingsError, WebhookSettings};
 use super::story::{self, Moment};
-use super::{Context, evidence, slack, standard_webhook};
+use super::{Context, evidence, outbox, slack, standard_webhook};
 
 /// A receiver that takes longer than this is retried.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -161,11 +161,11 @@ impl Notifier {
                 "one receiver was not reached; it is tried again alone"
             );
             let rest = format!("{word}@{}.{row}", receiver.word());
-            let now = context.app.clock.now();
+            let first = outbox::later(context.app.clock.now(), trouble.wait(item.attempts));
             context
                 .app
                 .store
-                .outbox_add(item.action, Topic::Notify, &rest, now)
+                .outbox_add(item.action, Topic::Notify, &rest, first)
                 .await?;
         }
         let told: Vec<&str> = receivers

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use countersign_domain::{AuditEvent, random_token};
 use countersign_store::{OutboxItem, StoreError, Topic};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
 use super::{Context, ticket};
@@ -20,6 +20,8 @@ const POLL: Duration = Duration::from_millis(500);
 const LEASE: SignedDuration = SignedDuration::from_secs(75);
 /// No row is worked on for longer than this in one go.
 const LONGEST: Duration = Duration::from_secs(60);
+/// No row waits longer for its next attempt, whatever the other side asks for.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// What is in hand at shutdown gets this long.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Rows in hand at once, for tickets and for notifications each.
@@ -47,6 +49,14 @@ impl Trouble {
     pub fn not_before(mut self, after: Option<Duration>) -> Self {
         self.after = self.after.max(after);
         self
+    }
+
+    /// Until the next attempt, after this many: our own schedule or what the other side asked for,
+    /// at most [`LONGEST_WAIT`]: a receiver may not park an action's messages for years.
+    pub fn wait(&self, attempts: u32) -> Duration {
+        back_off(attempts.saturating_sub(1))
+            .max(self.after.unwrap_or_default())
+            .min(LONGEST_WAIT)
     }
 
     pub fn join(all: impl Iterator<Item = Self>) -> Self {
@@ -199,8 +209,7 @@ async fn carry_out(context: Arc<Context>, item: OutboxItem) {
             .await;
         }
         Err(trouble) => {
-            let wait =
-                back_off(item.attempts.saturating_sub(1)).max(trouble.after.unwrap_or_default());
+            let wait = trouble.wait(item.attempts);
             tracing::warn!(
                 action = %item.action, moment = item.moment, attempts = item.attempts,
                 retry_in_seconds = wait.as_secs(), error = %trouble, "not told yet"
@@ -211,11 +220,17 @@ async fn carry_out(context: Arc<Context>, item: OutboxItem) {
 }
 
 async fn give_back(context: &Context, item: &OutboxItem, wait: Duration, why: &str) {
-    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_mins(1));
-    let not_before = context.app.clock.now() + wait;
+    let not_before = later(context.app.clock.now(), wait);
     if let Err(error) = context.app.store.outbox_retry(item, not_before, why).await {
         tracing::error!(%error, action = %item.action, "an outbox row was not given back");
     }
+}
+
+pub(super) fn later(now: Timestamp, wait: Duration) -> Timestamp {
+    SignedDuration::try_from(wait)
+        .ok()
+        .and_then(|wait| now.checked_add(wait).ok())
+        .unwrap_or(now)
 }
 
 /// 1, 2, 4, ... 60 seconds after the first, second, ... failure. Without jitter: few rows, and a
@@ -232,5 +247,15 @@ mod tests {
     fn the_schedule_doubles_to_a_minute() {
         let seconds: Vec<u64> = (0..9).map(|n| back_off(n).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn nobody_can_ask_for_more_than_an_hour() {
+        let asked = |seconds| {
+            let after = Some(Duration::from_secs(seconds));
+            Trouble::new("busy").not_before(after).wait(1).as_secs()
+        };
+        assert_eq!((asked(7), asked(3600), asked(u64::MAX)), (7, 3600, 3600));
+        assert_eq!(Trouble::new("busy").wait(2).as_secs(), 2);
     }
 }

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use bytes::Bytes;
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
@@ -29,12 +30,26 @@ impl Got {
 pub struct Receiver {
     got: Arc<Mutex<Vec<Got>>>,
     answers: Arc<Mutex<Vec<StatusCode>>>,
+    retry_after: Option<&'static str>,
 }
 
 impl Receiver {
     /// Starts it; the address comes back.
     pub async fn start(answers: &[StatusCode]) -> (Self, String) {
-        let receiver = Self::default();
+        Self::default().serve(answers).await
+    }
+
+    /// One that asks with every answer for this pause.
+    pub async fn start_slow(answers: &[StatusCode], pause: &'static str) -> (Self, String) {
+        let receiver = Self {
+            retry_after: Some(pause),
+            ..Self::default()
+        };
+        receiver.serve(answers).await
+    }
+
+    async fn serve(self, answers: &[StatusCode]) -> (Self, String) {
+        let receiver = self;
         receiver
             .answers
             .lock()
@@ -51,12 +66,18 @@ impl Receiver {
     }
 }
 
-async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn receive(
+    State(receiver): State<Receiver>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, HeaderMap) {
     receiver.got.lock().unwrap().push(Got { headers, body });
-    receiver
-        .answers
-        .lock()
-        .unwrap()
-        .pop()
-        .unwrap_or(StatusCode::OK)
+    let status = receiver.answers.lock().unwrap().pop();
+    let pause = receiver
+        .retry_after
+        .map(|pause| (RETRY_AFTER, pause.parse().unwrap()));
+    (
+        status.unwrap_or(StatusCode::OK),
+        HeaderMap::from_iter(pause),
+    )
 }
