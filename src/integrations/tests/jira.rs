@@ -110,6 +110,9 @@ fn work(
     let start: usize = argument("startAt")
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
+    let size: usize = argument("maxResults")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(50);
     let parts: Vec<&str> = path.trim_start_matches("/rest/api/3/").split('/').collect();
     match parts.as_slice() {
         ["myself"] => (200, json!({ "accountId": "bot", "displayName": "Bot" })),
@@ -151,7 +154,12 @@ fn work(
             match rest {
                 [] => (200, site.issues[at].clone()),
                 ["changelog"] => {
-                    let page: Vec<&Value> = site.changes.iter().skip(start).take(100).collect();
+                    let page: Vec<&Value> = site
+                        .changes
+                        .iter()
+                        .skip(start)
+                        .take(size.min(100))
+                        .collect();
                     let total = site.changes.len();
                     (
                         200,
@@ -159,7 +167,12 @@ fn work(
                     )
                 }
                 ["comment"] if get => {
-                    let page: Vec<&Value> = site.comments.iter().skip(start).take(2).collect();
+                    let mut all: Vec<&Value> = site.comments.iter().collect();
+                    if argument("orderBy") == Some("-created") {
+                        all.reverse();
+                    }
+                    // Pages may be smaller than what was asked for.
+                    let page: Vec<&Value> = all.into_iter().skip(start).take(size.min(2)).collect();
                     (
                         200,
                         json!({ "total": site.comments.len(), "comments": page }),
@@ -363,6 +376,64 @@ async fn huge_answers_are_not_read_to_the_end() {
     site.lock().unwrap().fault = Some(Fault::Refuse(200, huge, None));
     let error = jira.reader().myself().await.unwrap_err();
     assert!(error.to_string().contains("larger than 1 MiB"), "{error}");
+    assert!(!error.is_transient(), "it stays as large as it is");
+    let long = json!({ "errorMessages": ["x".repeat(2 << 20)] });
+    site.lock().unwrap().fault = Some(Fault::Refuse(503, long, None));
+    let error = jira.reader().myself().await.unwrap_err();
+    assert_eq!(error.code(), "unavailable", "its status says more");
+}
+
+#[tokio::test]
+async fn a_history_of_long_texts_is_read_in_smaller_pages() {
+    let (site, jira) = writer().await;
+    jira.create_issue(&ticket("countersign-a1")).await.unwrap();
+    let edit = |n: usize, length: usize| {
+        json!({
+            "id": n.to_string(), "author": { "accountId": "eve" },
+            "created": format!("2026-11-22T02:00:{n:02}.000+0000"),
+            "items": [{ "field": "description", "fieldId": "description",
+                "fromString": "x".repeat(length), "toString": "y".repeat(length) }],
+        })
+    };
+    site.lock().unwrap().changes = (0..30).map(|n| edit(n, 32_000)).collect();
+    let log = jira.reader().changelog("OPS-1").await.unwrap();
+    assert_eq!(log.len(), 30);
+    let kept = log[0].items[0].to_string.as_ref().unwrap();
+    assert!(kept.len() <= 255, "{}", kept.len());
+    let pages = |seen: &[String]| seen.iter().filter(|r| r.contains("changelog")).count();
+    assert_eq!(
+        pages(&site.lock().unwrap().seen),
+        4,
+        "one refused, then three"
+    );
+
+    site.lock().unwrap().changes[7] = edit(7, 600_000);
+    let error = jira.reader().changelog("OPS-1").await.unwrap_err();
+    assert_eq!((error.code(), error.is_transient()), ("unexpected", false));
+}
+
+#[tokio::test]
+async fn the_latest_comments_come_first() {
+    let (site, jira) = writer().await;
+    jira.create_issue(&ticket("countersign-a1")).await.unwrap();
+    let comment = |n: usize, length: usize| {
+        json!({ "id": n.to_string(), "author": { "accountId": "maria" },
+            "body": Document::new().paragraph([text_node(&"x".repeat(length))]).into_value() })
+    };
+    site.lock().unwrap().comments = (0..3).map(|n| comment(n, 9)).collect();
+    let latest = jira.reader().comments("OPS-1", 50).await.unwrap();
+    let ids: Vec<&str> = latest.iter().map(|comment| comment.id.as_str()).collect();
+    assert_eq!(ids, ["2", "1"]);
+    assert_eq!(latest[0].author_account_id.as_deref(), Some("maria"));
+    assert_eq!(adf::text(&latest[0].body), "x".repeat(9));
+
+    site.lock().unwrap().comments[1] = comment(1, 2 << 20);
+    let latest = jira.reader().comments("OPS-1", 50).await.unwrap();
+    assert_eq!(
+        latest.len(),
+        1,
+        "the long one and what is older is left out"
+    );
 }
 
 #[tokio::test]

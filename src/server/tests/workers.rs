@@ -18,6 +18,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::SignedDuration;
 use serde_json::json;
 use sha2::Sha256;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_ticket_is_opened_once_although_the_answer_was_lost() {
@@ -147,6 +150,148 @@ async fn moving_the_ticket_approves_and_the_sweep_finds_it() {
             .then_some(())
     })
     .await;
+    workers.stop().await;
+}
+
+#[tokio::test]
+async fn a_ticket_that_is_moved_back_takes_its_approval_along() {
+    let world = World::new().await;
+    let workers = world.work(&world.config(1, ""));
+    let id = world.ask("checkout-1").await;
+    let key = world.ticket(id).await;
+    world.jira.move_to("maria", &key, "approved").await;
+    world.reaches(id, "approved").await;
+    // Not only by herself: Jira's administrator is nobody here, and moves it all the same.
+    world.jira.move_to("admin", &key, "to_do").await;
+    world.reaches(id, "pending").await;
+    let detail = world.detail(id).await;
+    let last = detail.decisions.last().unwrap();
+    assert_eq!(
+        (last.person.as_str(), last.verb, last.channel.as_str()),
+        ("maria", Verb::Withdraw, "jira")
+    );
+    let told = detail.timeline.iter().map(|row| row.event.event);
+    assert!(told.clone().any(|event| event == EventName::Reopened));
+    until(15, "the comment", async || {
+        let comments = world.jira.comments(&key).await;
+        let why = "The approval of Maria Keller in Jira does not stand any more";
+        comments.iter().any(|c| c.contains(why)).then_some(())
+    })
+    .await;
+    // It was not her last word.
+    world.jira.move_to("maria", &key, "approved").await;
+    world.reaches(id, "approved").await;
+    let settled = world.detail(id).await;
+    assert_eq!(settled.decisions.len(), 3);
+    // An edit takes it back, too, and keeps it from coming again.
+    let edit = json!({"fields": {"summary": "Approve something harmless?"}});
+    let path = format!("/rest/api/3/issue/{key}");
+    world.jira.ask("admin", "PUT", &path, Some(edit)).await;
+    world.reaches(id, "pending").await;
+    until(15, "why it does not count", async || {
+        let comments = world.jira.comments(&key).await;
+        comments
+            .iter()
+            .any(|c| c.contains("This move of the ticket decides nothing"))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(world.state(id).await, "pending");
+    assert_eq!(world.detail(id).await.decisions.len(), 4);
+    workers.stop().await;
+}
+
+#[tokio::test]
+async fn one_ticket_fills_one_seat_however_often_it_is_moved() {
+    let mut world = World::new().await;
+    world.seats = 2;
+    world.more_people = format!(
+        "[[person]]\nid = \"omar\"\nname = \"Omar Haddad\"\ngroups = [\"sre\"]\njira = [\"{}\"]\n",
+        world.jira.account("admin")
+    );
+    let workers = world.work(&world.config(1, ""));
+    let id = world.ask("checkout-1").await;
+    let key = world.ticket(id).await;
+    let stands = async |who: &str| {
+        until(15, who, async || {
+            let last = world.detail(id).await.decisions.pop()?;
+            (last.person == who && last.verb == Verb::Approve).then_some(())
+        })
+        .await;
+    };
+    world.jira.move_to("maria", &key, "approved").await;
+    stands("maria").await;
+    world.jira.move_to("admin", &key, "to_do").await;
+    world.jira.move_to("admin", &key, "approved").await;
+    stands("omar").await;
+    let detail = world.detail(id).await;
+    assert_eq!(detail.action.state.name().as_str(), "pending");
+    let rows: Vec<(&str, Verb)> = detail
+        .decisions
+        .iter()
+        .map(|row| (row.person.as_str(), row.verb))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("maria", Verb::Approve),
+            ("maria", Verb::Withdraw),
+            ("omar", Verb::Approve)
+        ]
+    );
+    workers.stop().await;
+}
+
+#[tokio::test]
+async fn a_no_counts_although_the_ticket_was_moved_on_before_anybody_looked() {
+    let world = World::new().await;
+    let config = world.config(1, "");
+    let workers = world.work(&config);
+    let id = world.ask("checkout-1").await;
+    let key = world.ticket(id).await;
+    workers.stop().await;
+    // Whose no does not count does not stop anything either.
+    world.jira.move_to("admin", &key, "declined").await;
+    world.jira.move_to("maria", &key, "to_do").await;
+    world.jira.move_to("li", &key, "declined").await;
+    world.jira.move_to("maria", &key, "to_do").await;
+    world.jira.move_to("maria", &key, "approved").await;
+    let workers = world.work(&config);
+    world.reaches(id, "rejected").await;
+    let detail = world.detail(id).await;
+    let said: Vec<(&str, Verb)> = detail
+        .decisions
+        .iter()
+        .map(|row| (row.person.as_str(), row.verb))
+        .collect();
+    assert_eq!(said, [("li", Verb::Reject)]);
+    let reason = &detail.action.state.end().unwrap().reason.message;
+    assert_eq!(reason, "declined in Jira by Li Wei");
+    workers.stop().await;
+}
+
+#[tokio::test]
+async fn tickets_that_cannot_be_read_hold_up_no_other() {
+    let world = World::new().await;
+    let config = world.config(1, "");
+    let workers = world.work(&config);
+    let mut ids = Vec::new();
+    for number in 0..7 {
+        ids.push(world.ask(&format!("checkout-{number}")).await);
+    }
+    let mut keys = Vec::new();
+    for id in &ids {
+        keys.push(world.ticket(*id).await);
+    }
+    // More in a row than are needed to take Jira itself for the cause; the last one is well.
+    for id in &ids[..6] {
+        let issue = world.detail(*id).await.ticket.unwrap().issue_id;
+        let down = json!({"mode": "down", "path": format!("/issue/{issue}")});
+        world.jira.fail(down).await;
+    }
+    world.jira.move_to("maria", &keys[6], "approved").await;
+    world.reaches(ids[6], "approved").await;
+    assert_eq!(world.state(ids[0]).await, "pending");
     workers.stop().await;
 }
 
@@ -386,7 +531,61 @@ async fn only_signed_webhooks_are_stored_and_before_they_are_answered() {
         .await,
         200
     );
-    assert_eq!(world.store.webhook_take(10).await.unwrap().len(), 3);
+    // What nobody signed cannot make one body into two.
+    assert_eq!(world.store.webhook_take(10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn bodies_are_read_with_a_signature_only_and_a_few_at_once() {
+    let world = World::new().await;
+    let secret = world.jira.accounts["webhook_secret"].as_str().unwrap();
+    let app = world.app(&world.config(3600, ""), SignedDuration::ZERO);
+    let url = serve(webhook_router(app)).await;
+    let address = url.strip_prefix("http://").unwrap();
+    // A request whose body never comes to its end.
+    let begin = async |signature: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /webhooks/jira HTTP/1.1\r\nHost: {address}\r\n{signature}Content-Length: 900000\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    for bad in ["", "X-Hub-Signature: sha256=ab\r\n"] {
+        let mut stream = begin(bad).await;
+        let mut answer = [0; 12];
+        let read = stream.read_exact(&mut answer);
+        tokio::time::timeout(Duration::from_secs(2), read)
+            .await
+            .expect("answered before the body")
+            .unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401");
+    }
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let looks_right = format!("X-Hub-Signature: sha256={}\r\n", "0".repeat(64));
+        held.push(begin(&looks_right).await);
+    }
+    let body = br#"{"issue":{"id":"10042"}}"#;
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(body);
+    let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
+    let client = client();
+    let send = async || {
+        let request = client
+            .post(format!("{url}/webhooks/jira"))
+            .header("X-Hub-Signature", &signature)
+            .body(body.to_vec());
+        request.send().await.unwrap().status().as_u16()
+    };
+    // Jira sends it again after this answer.
+    until(3, "no room", async || (send().await == 503).then_some(())).await;
+    drop(held);
+    until(10, "room again", async || {
+        (send().await == 200).then_some(())
+    })
+    .await;
+    assert_eq!(world.store.webhook_take(10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -75,6 +75,43 @@ impl Connection {
         query: &[(&str, &str)],
         what: &str,
     ) -> Result<T, JiraError> {
+        self.get_if_small(segments, query, what)
+            .await?
+            .ok_or_else(|| too_large(what))
+    }
+
+    /// One page of a list, from `start`. Its entries may be large (a history holds every old text):
+    /// a page that is too large is asked for again with fewer, and `size` stays there.
+    pub(super) async fn page<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        start: usize,
+        size: &mut usize,
+        what: &str,
+    ) -> Result<T, JiraError> {
+        let from = start.to_string();
+        loop {
+            let most = size.to_string();
+            let mut query = query.to_vec();
+            query.extend([("startAt", from.as_str()), ("maxResults", most.as_str())]);
+            if let Some(page) = self.get_if_small(segments, &query, what).await? {
+                return Ok(page);
+            }
+            if *size <= 1 {
+                return Err(too_large(what));
+            }
+            *size = (*size / 10).max(1);
+        }
+    }
+
+    /// `None`: the answer is larger than [`LARGEST_BODY`].
+    async fn get_if_small<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        what: &str,
+    ) -> Result<Option<T>, JiraError> {
         let request = self.request(Method::GET, segments)?.query(query);
         let response = request
             .send()
@@ -86,12 +123,18 @@ impl Connection {
             .await
             .map_err(|problem| JiraError::Unavailable { problem })?;
         if !status.is_success() {
+            let body = body.unwrap_or_default();
             return Err(refusal(status, wait, &body, what, false));
         }
-        serde_json::from_slice(&body).map_err(|error| JiraError::Unexpected {
-            what: what.to_owned(),
-            problem: untrusted::line(&error.to_string(), 200),
-        })
+        let Some(body) = body else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&body)
+            .map(Some)
+            .map_err(|error| JiraError::Unexpected {
+                what: what.to_owned(),
+                problem: untrusted::line(&error.to_string(), 200),
+            })
     }
 
     /// `POST base/rest/api/3/{segments}`. Whatever may have reached Jira without a clear answer
@@ -115,8 +158,12 @@ impl Connection {
             .await
             .map_err(|problem| JiraError::Ambiguous { problem })?;
         if !status.is_success() {
+            let body = body.unwrap_or_default();
             return Err(refusal(status, wait, &body, what, true));
         }
+        let body = body.ok_or_else(|| JiraError::Ambiguous {
+            problem: format!("the answer for {what} is larger than expected"),
+        })?;
         if body.is_empty() {
             return Ok(Value::Null);
         }
@@ -173,7 +220,18 @@ fn explain(error: &reqwest::Error) -> String {
     untrusted::line(&innermost.to_string(), 200)
 }
 
-async fn receive(mut response: Response) -> Result<(StatusCode, Duration, Vec<u8>), String> {
+/// Another try would bring the same, so this is not [`JiraError::Unavailable`].
+fn too_large(what: &str) -> JiraError {
+    JiraError::Unexpected {
+        what: what.to_owned(),
+        problem: format!("it is larger than {} MiB", LARGEST_BODY >> 20),
+    }
+}
+
+/// Status, the pause that Jira asks for, and the body unless it is larger than [`LARGEST_BODY`].
+async fn receive(
+    mut response: Response,
+) -> Result<(StatusCode, Duration, Option<Vec<u8>>), String> {
     let status = response.status();
     // Only the form in seconds: the form with a date would need a clock.
     let wait = response
@@ -185,14 +243,11 @@ async fn receive(mut response: Response) -> Result<(StatusCode, Duration, Vec<u8
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
         if body.len() + chunk.len() > LARGEST_BODY {
-            return Err(format!(
-                "the answer is larger than {} MiB",
-                LARGEST_BODY >> 20
-            ));
+            return Ok((status, wait, None));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok((status, wait, body))
+    Ok((status, wait, Some(body)))
 }
 
 fn refusal(

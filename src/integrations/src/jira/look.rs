@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::records::{ChangeEntry, ChangeItem, IssueRecord};
 
-/// The latest of all status changes of an issue.
+/// One status change of an issue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StatusMove {
     pub to_status_id: String,
@@ -47,6 +47,28 @@ pub fn latest_status_move(issue: &IssueRecord, changelog: &[ChangeEntry]) -> Opt
         at: entry.created,
         entry_id: entry.id.clone(),
     })
+}
+
+/// All status changes, oldest first, whatever the order of the list. Also those that were undone:
+/// a "no" that somebody moved away was said all the same.
+#[must_use]
+pub fn status_moves(changelog: &[ChangeEntry]) -> Vec<StatusMove> {
+    let mut entries: Vec<&ChangeEntry> = changelog.iter().collect();
+    entries.sort_by(|a, b| a.order().cmp(&b.order()));
+    entries
+        .into_iter()
+        .flat_map(|entry| {
+            let changes = entry.items.iter().filter(|item| is_field(item, "status"));
+            changes.filter_map(|item| {
+                Some(StatusMove {
+                    to_status_id: item.to.clone()?,
+                    author_account_id: entry.author_account_id.clone(),
+                    at: entry.created,
+                    entry_id: entry.id.clone(),
+                })
+            })
+        })
+        .collect()
 }
 
 /// The latest edit of summary or description, if there is any: creation itself leaves no entry.
@@ -162,6 +184,24 @@ mod tests {
                 .unwrap()
                 .author_account_id,
             None
+        );
+    }
+
+    #[test]
+    fn moves_that_were_undone_are_in_the_list() {
+        let log = [
+            entry("3", 30, "omar", &[("status", None, "5")]),
+            entry("2", 20, "li", &[("labels", None, "6")]),
+            entry("1", 10, "maria", &[("status", Some("status"), "6")]),
+        ];
+        let moves: Vec<(String, Option<String>)> = status_moves(&log)
+            .into_iter()
+            .map(|moved| (moved.to_status_id, moved.author_account_id))
+            .collect();
+        let known = |who: &str| Some(who.to_owned());
+        assert_eq!(
+            moves,
+            [("6".into(), known("maria")), ("5".into(), known("omar"))]
         );
     }
 

@@ -17,9 +17,10 @@ pub mod webhook;
 mod writer;
 
 pub use error::JiraError;
-pub use look::{Edit, StatusMove, edited_after_creation, latest_status_move};
+pub use look::{Edit, StatusMove, edited_after_creation, latest_status_move, status_moves};
 pub use reader::JiraReader;
 pub use records::{
-    Account, ChangeEntry, ChangeItem, CreatedIssue, IssueRecord, IssueType, NewIssue, RemoteLink,
+    Account, ChangeEntry, ChangeItem, Comment, CreatedIssue, IssueRecord, IssueType, NewIssue,
+    RemoteLink,
 };
 pub use writer::{CommentOutcome, JiraWriter, TransitionOutcome};

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::connection::Connection;
 use super::error::JiraError;
-use super::records::{Account, ChangeEntry, ChangeItem, IssueRecord};
+use super::records::{Account, ChangeEntry, ChangeItem, Comment, IssueRecord};
 use crate::untrusted;
 
 const FIELDS: &str = "summary,description,status,issuetype,project,creator,created,labels";
@@ -18,6 +18,10 @@ const FIELDS: &str = "summary,description,status,issuetype,project,creator,creat
 const PAGE: usize = 100;
 /// An issue with more history than this is not one of ours any more.
 const MOST_PAGES: usize = 100;
+/// Issues found at once; each comes with its description.
+const FOUND: &str = "10";
+/// Longest name kept from a history: an edit's entry has both texts whole.
+const LONGEST_NAME: usize = 255;
 
 /// Reads one Jira site as one account. Cheap to clone; connects on the first call.
 #[derive(Clone, Debug)]
@@ -85,13 +89,11 @@ impl JiraReader {
         };
         let mut entries: Vec<ChangeEntry> = Vec::new();
         let mut seen = HashSet::new();
-        let mut start = 0;
+        let (mut start, mut size) = (0, PAGE);
         for _ in 0..MOST_PAGES {
-            let (from, size) = (start.to_string(), PAGE.to_string());
-            let query = [("startAt", from.as_str()), ("maxResults", size.as_str())];
             let page: WireHistory = self
                 .connection
-                .get(&["issue", id, "changelog"], &query, &what)
+                .page(&["issue", id, "changelog"], &[], start, &mut size, &what)
                 .await?;
             let got = page.values.len();
             start += got;
@@ -120,6 +122,43 @@ impl JiraReader {
         Err(unexpected("it is longer than any history of ours"))
     }
 
+    /// The latest comments, newest first, at most `most`; fewer where they are very long.
+    pub async fn comments(&self, id_or_key: &str, most: usize) -> Result<Vec<Comment>, JiraError> {
+        let id = issue_ref(id_or_key)?;
+        let mut size = most;
+        let newest = [("orderBy", "-created")];
+        let page = self.comment_page(id, &newest, 0, &mut size).await?;
+        let mut comments = page.comments;
+        comments.truncate(most);
+        Ok(comments)
+    }
+
+    pub(super) async fn comment_page(
+        &self,
+        id: &str,
+        order: &[(&str, &str)],
+        start: usize,
+        size: &mut usize,
+    ) -> Result<CommentPage, JiraError> {
+        let what = format!("the comments on issue {id}");
+        let page: WireComments = self
+            .connection
+            .page(&["issue", id, "comment"], order, start, size, &what)
+            .await?;
+        Ok(CommentPage {
+            total: page.total,
+            comments: page
+                .comments
+                .into_iter()
+                .map(|wire| Comment {
+                    id: wire.id,
+                    author_account_id: wire.author.and_then(|author| author.account_id),
+                    body: wire.body,
+                })
+                .collect(),
+        })
+    }
+
     /// The issues that carry `label`, oldest first. Cloud's search lags behind writes: an empty
     /// answer soon after an ambiguous create proves nothing.
     pub async fn search_by_label(&self, label: &str) -> Result<Vec<IssueRecord>, JiraError> {
@@ -131,7 +170,7 @@ impl JiraReader {
             let mut query = vec![
                 ("jql", jql.as_str()),
                 ("fields", FIELDS),
-                ("maxResults", "50"),
+                ("maxResults", FOUND),
             ];
             if let Some(token) = &next {
                 query.push(("nextPageToken", token));
@@ -150,6 +189,13 @@ impl JiraReader {
         }
         Ok(issues)
     }
+}
+
+/// A part of an issue's comments.
+pub(super) struct CommentPage {
+    /// How many there are in all.
+    pub total: usize,
+    pub comments: Vec<Comment>,
 }
 
 impl ChangeEntry {
@@ -293,6 +339,10 @@ struct WireItem {
     to_string: Option<String>,
 }
 
+fn name(text: &str) -> String {
+    text.chars().take(LONGEST_NAME).collect()
+}
+
 impl WireEntry {
     fn entry(self) -> Option<ChangeEntry> {
         Some(ChangeEntry {
@@ -307,12 +357,27 @@ impl WireEntry {
                     field_id: item.field_id,
                     from: item.from,
                     to: item.to,
-                    from_string: item.from_string,
-                    to_string: item.to_string,
+                    from_string: item.from_string.as_deref().map(name),
+                    to_string: item.to_string.as_deref().map(name),
                 })
                 .collect(),
         })
     }
+}
+
+#[derive(Deserialize)]
+struct WireComments {
+    #[serde(default)]
+    total: usize,
+    comments: Vec<WireComment>,
+}
+
+#[derive(Deserialize)]
+struct WireComment {
+    id: String,
+    author: Option<WireAuthor>,
+    #[serde(default)]
+    body: Value,
 }
 
 #[derive(Deserialize)]

@@ -47,9 +47,18 @@ pub struct ChangeItem {
     /// Ids.
     pub from: Option<String>,
     pub to: Option<String>,
-    /// Names.
+    /// Names, cut to 255 characters.
     pub from_string: Option<String>,
     pub to_string: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comment {
+    pub id: String,
+    /// Absent for a deleted account.
+    pub author_account_id: Option<String>,
+    /// Atlassian Document Format.
+    pub body: Value,
 }
 
 /// A ticket to be made.

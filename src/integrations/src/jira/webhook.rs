@@ -13,8 +13,6 @@ use crate::untrusted;
 
 /// The header that carries the signature, in lower case.
 pub const SIGNATURE_HEADER: &str = "x-hub-signature";
-/// Equal for all deliveries of one event; not covered by the signature.
-pub const IDENTIFIER_HEADER: &str = "x-atlassian-webhook-identifier";
 
 /// Answer 401: Jira does not repeat the delivery then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,27 +34,34 @@ pub struct Hint {
     pub event: Option<String>,
 }
 
-/// Checks `X-Hub-Signature` over the raw body, in constant time.
-///
-/// # Errors
-/// Why the delivery must not be believed.
-pub fn verify_signature(
-    secret: &SecretString,
-    body: &[u8],
-    header: Option<&str>,
-) -> Result<(), SignatureError> {
-    let header = header.ok_or(SignatureError::Missing)?;
-    let digits = header
-        .trim()
-        .strip_prefix("sha256=")
-        .ok_or(SignatureError::Malformed)?;
-    let mut signature = [0; 32];
-    hex::decode_to_slice(digits, &mut signature).map_err(|_| SignatureError::Malformed)?;
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())
-        .map_err(|_| SignatureError::Wrong)?;
-    mac.update(body);
-    mac.verify_slice(&signature)
-        .map_err(|_| SignatureError::Wrong)
+/// The value of `X-Hub-Signature`, in its proper form. Whether it fits is another question: this
+/// one can be asked before the body is read.
+pub struct Signature([u8; 32]);
+
+impl Signature {
+    /// # Errors
+    /// [`SignatureError::Missing`] or [`SignatureError::Malformed`].
+    pub fn parse(header: Option<&str>) -> Result<Self, SignatureError> {
+        let header = header.ok_or(SignatureError::Missing)?;
+        let digits = header
+            .trim()
+            .strip_prefix("sha256=")
+            .ok_or(SignatureError::Malformed)?;
+        let mut signature = [0; 32];
+        hex::decode_to_slice(digits, &mut signature).map_err(|_| SignatureError::Malformed)?;
+        Ok(Self(signature))
+    }
+
+    /// Checks it over the raw body, in constant time.
+    ///
+    /// # Errors
+    /// [`SignatureError::Wrong`]: the delivery must not be believed.
+    pub fn verify(&self, secret: &SecretString, body: &[u8]) -> Result<(), SignatureError> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())
+            .map_err(|_| SignatureError::Wrong)?;
+        mac.update(body);
+        mac.verify_slice(&self.0).map_err(|_| SignatureError::Wrong)
+    }
 }
 
 /// Finds the issue in a payload, wherever this kind of event keeps it; nothing if it names none
@@ -106,7 +111,9 @@ mod tests {
     fn the_published_test_vector_verifies_and_nothing_near_it() {
         let secret = SecretString::from("It's a Secret to Everybody");
         let good = "sha256=a4771c39fbe90f317c7824e83ddef3caae9cb3d976c214ace1f2937e133263c9";
-        let verify = |body: &[u8], header| verify_signature(&secret, body, header);
+        let verify = |body: &[u8], header| {
+            Signature::parse(header).and_then(|signature| signature.verify(&secret, body))
+        };
         assert_eq!(verify(b"Hello World!", Some(good)), Ok(()));
         assert_eq!(
             verify(b"Hello World", Some(good)),

@@ -210,20 +210,12 @@ impl JiraWriter {
             .own_account
             .get_or_try_init(|| async { Ok(self.reader.myself().await?.account_id) })
             .await?;
-        let what = format!("the comments on issue {id}");
-        let mut start = 0;
+        let (mut start, mut size) = (0, COMMENTS);
         for _ in 0..MOST_PAGES {
-            let (from, size) = (start.to_string(), COMMENTS.to_string());
-            let query = [("startAt", from.as_str()), ("maxResults", size.as_str())];
-            let path = ["issue", id, "comment"];
-            let page: WireComments = self.reader.connection.get(&path, &query, &what).await?;
+            let page = self.reader.comment_page(id, &[], start, &mut size).await?;
             start += page.comments.len();
             let ours = page.comments.iter().find(|comment| {
-                comment
-                    .author
-                    .as_ref()
-                    .and_then(|author| author.account_id.as_ref())
-                    == Some(own)
+                comment.author_account_id.as_ref() == Some(own)
                     && adf::text(&comment.body).trim_end().ends_with(last_line)
             });
             if let Some(comment) = ours {
@@ -254,25 +246,4 @@ struct WireStatus {
     id: String,
     #[serde(default)]
     name: String,
-}
-
-#[derive(Deserialize)]
-struct WireComments {
-    #[serde(default)]
-    total: usize,
-    comments: Vec<WireComment>,
-}
-
-#[derive(Deserialize)]
-struct WireComment {
-    id: String,
-    author: Option<WireAuthor>,
-    #[serde(default)]
-    body: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireAuthor {
-    account_id: Option<String>,
 }

@@ -2,10 +2,10 @@
 //! the same. The sentence belongs to the moment, not to the action as it is now: after an
 //! outage the whole story is told in its order.
 
-use countersign_domain::{EventName, KeyRing, Registry, StateName, Verb, one_line};
+use countersign_domain::{Channel, EventName, KeyRing, Registry, StateName, Verb, one_line};
 use countersign_store::{ActionDetail, DecisionRow};
 
-use super::evidence;
+use super::{evidence, verdict};
 
 /// Longest piece of foreign text in a sentence, in characters.
 const CAP: usize = 500;
@@ -74,10 +74,8 @@ pub fn reason(detail: &ActionDetail, moment: Moment, keys: &KeyRing) -> Option<S
 }
 
 fn approved(detail: &ActionDetail, registry: &Registry) -> String {
-    let given: Vec<String> = detail
-        .decisions
-        .iter()
-        .filter(|row| row.verb == Verb::Approve && !took_back(detail, row))
+    let given: Vec<String> = verdict::standing(&detail.decisions)
+        .into_iter()
         .map(|row| by(row, registry))
         .collect();
     if given.is_empty() {
@@ -88,13 +86,6 @@ fn approved(detail: &ActionDetail, registry: &Registry) -> String {
         "Approved by {}. The executor verifies that itself before it does anything.",
         given.join("; ")
     )
-}
-
-fn took_back(detail: &ActionDetail, approval: &DecisionRow) -> bool {
-    detail
-        .decisions
-        .iter()
-        .any(|row| row.verb == Verb::Withdraw && row.person == approval.person)
 }
 
 fn rejected(detail: &ActionDetail, registry: &Registry) -> String {
@@ -116,31 +107,38 @@ fn withdrawn(detail: &ActionDetail, registry: &Registry) -> String {
         .rev()
         .find(|row| row.verb == Verb::Withdraw)
     {
-        Some(row) => {
-            format!(
-                "An approval was taken back by {}. It waits again.",
-                by(row, registry)
-            )
-        }
+        // Not always by the person: somebody may have moved the ticket back, or edited it.
+        Some(row) if row.channel == Channel::Jira => format!(
+            "The approval of {} in Jira does not stand any more since {}: {}. It waits again.",
+            name(row, registry),
+            row.decided_at,
+            one_line(row.reason.trim(), CAP)
+        ),
+        Some(row) => format!(
+            "An approval was taken back by {}. It waits again.",
+            by(row, registry)
+        ),
         None => "It waits for people again.".to_owned(),
     }
 }
 
 /// `Li (jira, 2026-11-22T02:19:00Z): "reason"`.
 fn by(row: &DecisionRow, registry: &Registry) -> String {
-    let name = registry
-        .person(&row.person)
-        .map_or(row.person.as_str(), |known| &known.name);
     let reason = match row.reason.trim() {
         "" => String::new(),
         reason => format!(": \u{201c}{}\u{201d}", one_line(reason, CAP)),
     };
     format!(
         "{} ({}, {}){reason}",
-        one_line(name, 80),
+        name(row, registry),
         row.channel,
         row.decided_at
     )
+}
+
+fn name(row: &DecisionRow, registry: &Registry) -> String {
+    let known = registry.person(&row.person);
+    one_line(known.map_or(&row.person, |known| &known.name), 80)
 }
 
 fn began(detail: &ActionDetail, keys: &KeyRing) -> String {

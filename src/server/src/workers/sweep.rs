@@ -16,14 +16,16 @@ use futures::StreamExt as _;
 use metrics::histogram;
 use tokio::time::Instant;
 
-use super::tracker::{Look, Tracker};
-use super::verdict::{self, Case, Move, Verdict};
+use super::tracker::{Look, Standing, Tracker};
+use super::verdict::{self, Case, Gone, Move, Verdict};
 use super::{Context, evidence, ticket_text};
 
 /// Tickets looked at in one round; the next round goes on after them.
 const ROUND: u32 = 60;
 /// Looks at once: Jira limits us, and its people come first.
 const AT_ONCE: usize = 4;
+/// Looks that fail one after the other, before Jira itself is taken for the cause.
+const IN_A_ROW: usize = 5;
 /// Webhooks taken in one go; each may be a mebibyte.
 const HINTS: u32 = 20;
 /// How often one look is repeated at once because somebody else answered in between.
@@ -87,6 +89,14 @@ enum Failed {
     Store(StoreError),
 }
 
+/// How far a series of looks came.
+#[derive(Default)]
+struct Series {
+    last: Option<ActionId>,
+    /// It was broken off; Jira should be left alone for so long.
+    pause: Option<Duration>,
+}
+
 impl From<JiraError> for Failed {
     fn from(error: JiraError) -> Self {
         Self::Jira(error)
@@ -115,7 +125,7 @@ impl Sweep<'_> {
                 return None;
             }
         };
-        self.cursor = if tickets.len() == ROUND as usize {
+        let next = if tickets.len() == ROUND as usize {
             tickets.last().map(|(action, _, _)| *action)
         } else {
             // The list ended: what was told about actions that are over is forgotten.
@@ -125,12 +135,16 @@ impl Sweep<'_> {
             }
             None
         };
-        self.look_at_all(
-            tickets
-                .into_iter()
-                .map(|(action, ticket, _)| (action, ticket)),
-        )
-        .await
+        let tickets = tickets.into_iter();
+        let series = self
+            .look_at_all(tickets.map(|(action, ticket, _)| (action, ticket)))
+            .await;
+        // Broken off: go on after the last one, so that tickets that always fail block no others.
+        self.cursor = match series.pause {
+            Some(_) => series.last.or(self.cursor),
+            None => next,
+        };
+        series.pause
     }
 
     /// Looks at the tickets that webhooks named. Each webhook is done after one look, whatever came
@@ -169,7 +183,7 @@ impl Sweep<'_> {
         let mut pause = None;
         if !named.is_empty() {
             let tickets = self.open_among(&named).await?;
-            pause = self.look_at_all(tickets.into_iter()).await;
+            pause = self.look_at_all(tickets.into_iter()).await.pause;
         }
         let app = &self.context.app;
         for (id, _) in taken {
@@ -199,34 +213,30 @@ impl Sweep<'_> {
         }
     }
 
-    async fn look_at_all(
-        &mut self,
-        tickets: impl Iterator<Item = (ActionId, Ticket)>,
-    ) -> Option<Duration> {
+    async fn look_at_all(&mut self, tickets: impl Iterator<Item = (ActionId, Ticket)>) -> Series {
         let this = &*self;
         let mut looks =
             futures::stream::iter(tickets)
                 .map(|(action, ticket)| async move {
                     (action, this.look_at(action, &ticket).await, ticket)
                 })
-                .buffer_unordered(AT_ONCE);
+                .buffered(AT_ONCE);
         let mut told = Vec::new();
-        let mut pause = None;
+        let mut series = Series::default();
+        let mut failures = 0;
         while let Some((action, looked, ticket)) = looks.next().await {
+            let unavailable = matches!(&looked, Err(Failed::Jira(error)) if error.is_transient());
+            failures = if unavailable { failures + 1 } else { 0 };
             match looked {
                 Ok(Some(entry)) => told.push((action, entry)),
                 Ok(None) => {}
                 Err(Failed::Jira(JiraError::RateLimited { retry_after })) => {
                     tracing::warn!(seconds = retry_after.as_secs(), "Jira asks for a pause");
-                    pause = Some(retry_after);
+                    series.pause = Some(retry_after);
                     break;
                 }
-                Err(Failed::Jira(error)) if error.is_transient() => {
-                    tracing::warn!(%error, "tickets cannot be looked at now");
-                    pause = Some(Duration::from_secs(1));
-                    break;
-                }
-                // This ticket only: deleted, or hidden from us.
+                // This ticket only: deleted, hidden from us, too large, or too slow. The others
+                // are looked at all the same.
                 Err(Failed::Jira(error)) => {
                     tracing::warn!(%error, %action, ticket = ticket.key, "this ticket cannot be read");
                 }
@@ -234,25 +244,31 @@ impl Sweep<'_> {
                     tracing::error!(%error, %action, "an answer in Jira could not be recorded");
                 }
             }
+            series.last = Some(action);
+            if failures == IN_A_ROW {
+                tracing::warn!("Jira cannot be read now");
+                series.pause = Some(Duration::from_secs(1));
+                break;
+            }
             if this.context.app.shutdown.is_cancelled() {
                 break;
             }
         }
         drop(looks);
         self.told.extend(told);
-        pause
+        series
     }
 
     /// Returns the changelog entry that does not count, once the ticket was told so.
     async fn look_at(&self, action: ActionId, ticket: &Ticket) -> Result<Option<String>, Failed> {
         let app = &self.context.app;
         for _ in 0..TRIES {
-            let Some(look) = self.tracker.look(&ticket.issue_id).await? else {
-                return Ok(None);
-            };
+            // First what is stored, then the look: a yes on record that the look does not show was
+            // taken back, and not just recorded by another server from a later look.
             let Some(detail) = app.store.detail(action).await? else {
                 return Ok(None);
             };
+            let look = self.tracker.look(&ticket.issue_id).await?;
             let now = app.clock.now();
             let signed = match evidence::statement(&detail.action, &app.executor_keys, now) {
                 Some(Ok(signed)) => signed,
@@ -276,18 +292,39 @@ impl Sweep<'_> {
                 altered: altered.as_deref(),
                 now,
             };
-            let moved = Move {
-                entry: look.moved.entry_id.clone(),
-                verb: look.verb,
-                account: look.moved.author_account_id.clone(),
-                at: look.moved.at,
+            let declined = self.tracker.declined(&look).into_iter().find_map(|moved| {
+                match verdict::weigh(&moved, &case) {
+                    Verdict::Counts { person } => Some((moved, person)),
+                    Verdict::Nothing | Verdict::Void { .. } => None,
+                }
+            });
+            if let Some((moved, person)) = declined {
+                let decided = self.decide(&detail, &signed, ticket, &moved, &person, true);
+                if decided.await? {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let moved = match self.tracker.standing(&look) {
+                Standing::Unclear => return Ok(None),
+                Standing::Open => None,
+                Standing::Answered(moved) => Some(moved),
+            };
+            let yes = moved.as_ref().filter(|moved| moved.verb == Verb::Approve);
+            if let Some(gone) = verdict::gone(yes, &case) {
+                self.take_back(&detail, &signed, ticket, &look, gone)
+                    .await?;
+                continue;
+            }
+            let Some(moved) = moved else {
+                return Ok(None);
             };
             match verdict::weigh(&moved, &case) {
                 Verdict::Nothing => return Ok(None),
                 Verdict::Counts { person } => {
                     let filled = verdict::fills_the_seats(&person, &case);
                     if self
-                        .decide(&detail, &signed, ticket, &look, &person, filled)
+                        .decide(&detail, &signed, ticket, &moved, &person, filled)
                         .await?
                     {
                         return Ok(None);
@@ -311,7 +348,7 @@ impl Sweep<'_> {
         detail: &ActionDetail,
         signed: &Signed<Statement>,
         ticket: &Ticket,
-        look: &Look,
+        moved: &Move,
         person: &str,
         filled: bool,
     ) -> Result<bool, Failed> {
@@ -321,10 +358,10 @@ impl Sweep<'_> {
         let name = registry
             .person(person)
             .map_or(person, |known| known.name.as_str());
-        let (reason, next) = match look.verb {
+        let (reason, next) = match moved.verb {
             Verb::Approve => (String::new(), filled.then_some(NextState::Approved)),
             _ => {
-                let account = look.moved.author_account_id.as_deref().unwrap_or_default();
+                let account = moved.account.as_deref().unwrap_or_default();
                 let reason = self
                     .tracker
                     .last_comment_of(&ticket.issue_id, account)
@@ -345,28 +382,28 @@ impl Sweep<'_> {
             .context
             .event(name, person)
             .about(action.id)
-            .with("verb", look.verb.as_str())
+            .with("verb", moved.verb.as_str())
             .with("channel", Channel::Jira.as_str())
             .with("statement", signed.digest().to_string())
             .with("reason", reason.clone())
             .with("ticket", ticket.key.clone())
-            .with("changelog_entry", look.moved.entry_id.clone())
-            .with("moved_at", look.moved.at.to_string());
+            .with("changelog_entry", moved.entry.clone())
+            .with("moved_at", moved.at.to_string());
         let decision = NewDecision {
             action: action.id,
             version: action.version,
             person: person.to_owned(),
-            verb: look.verb,
+            verb: moved.verb,
             channel: Channel::Jira,
             reason,
             sealed: None,
             next,
             // Jira's clock may be ahead of ours; nobody decided later than now.
-            at: look.moved.at.min(now),
+            at: moved.at.min(now),
         };
         match app.store.decide(decision, event).await? {
             Transition::Done(_) => {
-                tracing::info!(action = %action.id, person, decision = %look.verb, "decided in Jira");
+                tracing::info!(action = %action.id, person, decision = %moved.verb, "decided in Jira");
                 if ends && action.state.name() == StateName::Pending {
                     let waited = now.duration_since(signed.body().admitted_at).as_secs_f64();
                     histogram!(metric::DECISION_LATENCY_SECONDS).record(waited);
@@ -378,6 +415,53 @@ impl Sweep<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// Records that a yes in Jira does not stand any more. It is the look's finding, not the person's
+    /// word: somebody else may have moved the ticket back.
+    async fn take_back(
+        &self,
+        detail: &ActionDetail,
+        signed: &Signed<Statement>,
+        ticket: &Ticket,
+        look: &Look,
+        gone: Gone,
+    ) -> Result<(), Failed> {
+        let app = &self.context.app;
+        let action = &detail.action;
+        let now = app.clock.now();
+        let (name, next) = if gone.reopens {
+            (EventName::Reopened, Some(NextState::Reopened))
+        } else {
+            (EventName::Decided, None)
+        };
+        let event = self
+            .context
+            .event(name, "countersign")
+            .about(action.id)
+            .with("verb", Verb::Withdraw.as_str())
+            .with("channel", Channel::Jira.as_str())
+            .with("person", gone.person.clone())
+            .with("statement", signed.digest().to_string())
+            .with("reason", gone.because.clone())
+            .with("ticket", ticket.key.clone());
+        tracing::info!(action = %action.id, person = gone.person, because = gone.because,
+            "an approval in Jira does not stand any more");
+        let decision = NewDecision {
+            action: action.id,
+            version: action.version,
+            person: gone.person,
+            verb: Verb::Withdraw,
+            channel: Channel::Jira,
+            reason: gone.because,
+            sealed: None,
+            next,
+            // After the approval and before any later one, whatever our clock says.
+            at: look.changed_at().unwrap_or(now).min(now),
+        };
+        // A conflict: somebody answered in between, and the next look sees to it.
+        app.store.decide(decision, event).await?;
+        Ok(())
     }
 
     /// Says once, on the ticket and in the audit log, why a move does not count.

@@ -3,34 +3,29 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use countersign_domain::{Verb, one_line};
 use countersign_integrations::jira::ticket::TicketText;
 use countersign_integrations::jira::{
     ChangeEntry, IssueRecord, IssueType, JiraError, JiraWriter, NewIssue, RemoteLink, StatusMove,
-    adf, edited_after_creation, latest_status_move,
+    adf, edited_after_creation, latest_status_move, status_moves,
 };
 use countersign_store::Ticket;
-use secrecy::{ExposeSecret as _, SecretString};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::OnceCell;
-use url::Url;
 
 use super::outbox::Trouble;
 use super::settings::{JiraSettings, SettingsError};
+use super::verdict::Move;
 use crate::config::Jira;
 
 /// A person's comment is looked for among this many of the latest.
-const COMMENTS: &str = "50";
-const LARGEST_BODY: usize = 1 << 20;
+const COMMENTS: usize = 50;
 
 pub(super) struct Tracker {
     jira: JiraWriter,
     config: Jira,
-    base_url: Url,
-    token: SecretString,
-    comments: reqwest::Client,
     own_account: OnceCell<String>,
     /// Outbox rows of which this process knows that no create of theirs can have happened.
     not_created: Mutex<HashSet<i64>>,
@@ -52,12 +47,20 @@ pub(super) enum Moved {
     Unavailable(String),
 }
 
-/// What a look at a ticket shows, when its status answers the question.
+/// What a look at a ticket shows.
 pub(super) struct Look {
-    pub issue: IssueRecord,
-    pub verb: Verb,
-    pub moved: StatusMove,
+    issue: IssueRecord,
     history: Vec<ChangeEntry>,
+}
+
+/// Where a ticket stands now.
+pub(super) enum Standing {
+    /// Its status says neither yes nor no.
+    Open,
+    /// By the latest status change of all.
+    Answered(Move),
+    /// Status and history were not read at one moment.
+    Unclear,
 }
 
 impl Tracker {
@@ -67,20 +70,11 @@ impl Tracker {
             base_url,
             token,
         } = settings;
-        let jira = JiraWriter::new(base_url.as_str(), &config.email, token.clone())
+        let jira = JiraWriter::new(base_url.as_str(), &config.email, token)
             .map_err(|error| SettingsError::Jira(error.to_string()))?;
-        let comments = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(2))
-            .timeout(Duration::from_secs(5))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(SettingsError::Client)?;
         Ok(Self {
             jira,
             config,
-            base_url,
-            token,
-            comments,
             own_account: OnceCell::new(),
             not_created: Mutex::default(),
         })
@@ -175,62 +169,54 @@ impl Tracker {
         }
     }
 
-    /// `None`: the ticket's status says neither yes nor no, or it changed while we looked.
-    pub async fn look(&self, issue: &str) -> Result<Option<Look>, JiraError> {
-        let record = self.jira.reader().issue(issue).await?;
-        let verb = if self.config.approving_status_ids.contains(&record.status_id) {
-            Verb::Approve
-        } else if self.config.declining_status_ids.contains(&record.status_id) {
-            Verb::Reject
+    pub async fn look(&self, issue: &str) -> Result<Look, JiraError> {
+        let reader = self.jira.reader();
+        let (issue, history) = tokio::try_join!(reader.issue(issue), reader.changelog(issue))?;
+        Ok(Look { issue, history })
+    }
+
+    /// What a move to this status says.
+    fn verb(&self, status: &str) -> Option<Verb> {
+        let is = |ids: &[String]| ids.iter().any(|id| id == status);
+        if is(&self.config.approving_status_ids) {
+            Some(Verb::Approve)
+        } else if is(&self.config.declining_status_ids) {
+            Some(Verb::Reject)
         } else {
-            return Ok(None);
-        };
-        let history = self.jira.reader().changelog(issue).await?;
-        Ok(latest_status_move(&record, &history).map(|moved| Look {
-            issue: record,
-            verb,
-            moved,
-            history,
-        }))
+            None
+        }
+    }
+
+    /// All moves that said no, the latest first, also those that were undone since: the ticket was
+    /// made after the question was admitted, so each of them answers it.
+    pub fn declined(&self, look: &Look) -> Vec<Move> {
+        let moves = status_moves(&look.history).into_iter().rev();
+        moves
+            .filter(|moved| self.verb(&moved.to_status_id) == Some(Verb::Reject))
+            .map(|moved| answer(moved, Verb::Reject))
+            .collect()
+    }
+
+    pub fn standing(&self, look: &Look) -> Standing {
+        let latest = latest_status_move(&look.issue, &look.history);
+        match (self.verb(&look.issue.status_id), latest) {
+            (Some(verb), Some(moved)) => Standing::Answered(answer(moved, verb)),
+            (None, Some(_)) => Standing::Open,
+            // Nobody has moved it yet.
+            (None, None) if status_moves(&look.history).is_empty() => Standing::Open,
+            (_, None) => Standing::Unclear,
+        }
     }
 
     /// The words of the latest comment of this account, on one line. A courtesy: the decision does
     /// not hang on it.
     pub async fn last_comment_of(&self, issue: &str, account: &str) -> Option<String> {
-        let mut url = self.base_url.clone();
-        url.path_segments_mut()
-            .ok()?
-            .pop_if_empty()
-            .extend(["rest", "api", "3", "issue", issue, "comment"]);
-        url.query_pairs_mut()
-            .append_pair("orderBy", "-created")
-            .append_pair("maxResults", COMMENTS);
-        let mut answer = self
-            .comments
-            .get(url)
-            .basic_auth(&self.config.email, Some(self.token.expose_secret()))
-            .send()
-            .await
-            .ok()?
-            .error_for_status()
-            .ok()?;
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.ok()? {
-            if body.len() + chunk.len() > LARGEST_BODY {
-                return None;
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let page: Value = serde_json::from_slice(&body).ok()?;
-        let latest = page["comments"]
-            .as_array()?
+        let comments = self.jira.reader().comments(issue, COMMENTS).await.ok()?;
+        let latest = comments
             .iter()
-            .filter(|comment| comment["author"]["accountId"].as_str() == Some(account))
-            .max_by_key(|comment| {
-                let id: Option<u64> = comment["id"].as_str().and_then(|id| id.parse().ok());
-                id.unwrap_or(0)
-            })?;
-        let words = one_line(adf::text(&latest["body"]).trim(), 500);
+            .filter(|comment| comment.author_account_id.as_deref() == Some(account))
+            .max_by_key(|comment| comment.id.parse().unwrap_or(0_u64))?;
+        let words = one_line(adf::text(&latest.body).trim(), 500);
         (!words.is_empty()).then_some(words)
     }
 
@@ -258,7 +244,21 @@ impl Tracker {
     }
 }
 
+fn answer(moved: StatusMove, verb: Verb) -> Move {
+    Move {
+        entry: moved.entry_id,
+        verb,
+        account: moved.author_account_id,
+        at: moved.at,
+    }
+}
+
 impl Look {
+    /// When anything about the ticket was changed last, by Jira's clock.
+    pub fn changed_at(&self) -> Option<Timestamp> {
+        self.history.last().map(|entry| entry.created)
+    }
+
     /// Why the ticket is no longer the one that we wrote, if it is not.
     pub fn altered(&self, text: &TicketText, own_account: &str, config: &Jira) -> Option<String> {
         if self.issue.creator_account_id.as_deref() != Some(own_account) {

@@ -1,10 +1,11 @@
-//! Whether a move of the ticket is a person's answer. Pure: it weighs what was seen, asks nobody.
+//! Whether a move of the ticket is a person's answer, and which of the answers on record still
+//! stand. Pure: it weighs what was seen, asks nobody.
 //!
 //! What it lets through is still only a pointer. The executor looks at the ticket itself, with its
 //! own credentials and its own registry, before anything runs.
 
 use countersign_domain::{
-    Channel, Registry, Seat, StateName, Statement, Verb, eligible, one_line, seats_missing,
+    Channel, Person, Registry, Seat, StateName, Statement, Verb, eligible, one_line, seats_missing,
 };
 use countersign_store::DecisionRow;
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 /// Jira's clock and ours may differ by this much.
 const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
-/// The latest status change of a ticket, seen by looking.
+/// A status change of a ticket that says yes or no, seen by looking.
 #[derive(Debug, Clone)]
 pub struct Move {
     /// Id of the changelog entry.
@@ -46,6 +47,15 @@ pub enum Verdict {
     Void { because: String },
 }
 
+/// A yes on record that the ticket does not show any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    pub person: String,
+    pub because: String,
+    /// Whether the action, approved as it is, waits for people again.
+    pub reopens: bool,
+}
+
 pub fn weigh(moved: &Move, case: &Case<'_>) -> Verdict {
     let open = match moved.verb {
         Verb::Approve => case.state == StateName::Pending,
@@ -55,80 +65,160 @@ pub fn weigh(moved: &Move, case: &Case<'_>) -> Verdict {
     if !open {
         return Verdict::Nothing;
     }
-    let void = |because: String| Verdict::Void { because };
-    let Some(account) = moved.account.as_deref() else {
-        return void("Jira does not say who moved the ticket".to_owned());
+    let person = match mover(moved, case) {
+        Ok(person) => person,
+        Err(because) => return Verdict::Void { because },
     };
-    if account == case.own_account {
-        return void("it was moved by Countersign's own account, which decides nothing".to_owned());
-    }
-    if case.registry.is_jira_bot(account) {
-        return void("it was moved by a bot, and bots decide nothing".to_owned());
-    }
-    let Some(person) = case.registry.by_jira_account(account) else {
-        return void(format!(
-            "the Jira account {} belongs to nobody in the registry of approvers",
-            one_line(account, 80)
-        ));
-    };
-    let name = one_line(&person.name, 80);
-    let person = person.id.clone();
     // A no is taken from everybody whom the registry knows.
-    if moved.verb == Verb::Reject {
-        return Verdict::Counts { person };
+    if moved.verb == Verb::Approve {
+        let known = |row: &&DecisionRow| row.person == person.id;
+        if standing(case.decisions).iter().any(known) {
+            return Verdict::Nothing;
+        }
+        if let Err(because) = approves(moved, person, case) {
+            return Verdict::Void { because };
+        }
     }
-    let said = |verb: Verb| {
-        case.decisions
-            .iter()
-            .any(|row| row.person == person && row.verb == verb)
+    Verdict::Counts {
+        person: person.id.clone(),
+    }
+}
+
+/// Finds a yes on record that no longer stands in Jira, where the ticket has one status and the
+/// latest move into it counts: the ticket was moved out, moved in by somebody else, or edited.
+/// `shown` is the move that says yes now.
+pub fn gone(shown: Option<&Move>, case: &Case<'_>) -> Option<Gone> {
+    let recorded = given_in_jira(case.decisions);
+    let shown = shown.map(|moved| {
+        let person = mover(moved, case)?;
+        approves(moved, person, case).map(|()| person)
+    });
+    let keeps = match &shown {
+        Some(Ok(person)) => Some(person.id.as_str()),
+        _ => None,
     };
-    if said(Verb::Withdraw) {
-        return void(format!(
-            "{name} took an approval of this back, which is final"
-        ));
-    }
-    if said(Verb::Approve) {
-        return Verdict::Nothing;
-    }
-    if let Some(altered) = case.altered {
-        return void(format!("{altered}, so a move of it approves nothing"));
-    }
-    if moved.at > case.statement.decide_by {
-        return void(format!(
-            "it came after the time to decide, {}",
-            case.statement.decide_by
-        ));
-    }
-    if moved.at + SKEW < case.statement.admitted_at {
-        return void("the ticket was moved before the question was asked".to_owned());
-    }
-    match eligible(
-        case.statement,
-        &person,
-        Channel::Jira,
-        case.registry,
-        case.now,
-    ) {
-        Ok(_) => Verdict::Counts { person },
-        Err(reason) => void(reason.message),
-    }
+    let gone = recorded
+        .iter()
+        .find(|row| Some(row.person.as_str()) != keeps)?;
+    let because = match &shown {
+        None => "the ticket is not in an approving status any more".to_owned(),
+        Some(Ok(person)) => format!(
+            "{} moved the ticket after that, and the latest move counts",
+            one_line(&person.name, 80)
+        ),
+        Some(Err(because)) => because.clone(),
+    };
+    let kept = recorded
+        .iter()
+        .filter(|row| Some(row.person.as_str()) == keeps);
+    let left: Vec<&DecisionRow> = given_on_page(case.decisions)
+        .into_iter()
+        .chain(kept.copied())
+        .collect();
+    Some(Gone {
+        person: gone.person.clone(),
+        because,
+        reopens: case.state == StateName::Approved && !enough(&left, None, case),
+    })
 }
 
 /// Whether this approval, with those that stand already, fills every seat of the statement.
 pub fn fills_the_seats(person: &str, case: &Case<'_>) -> bool {
-    let standing = case
-        .decisions
+    enough(&given_on_page(case.decisions), Some(person), case)
+}
+
+/// The approvals that count: those on the page that nobody took back there and, for a ticket has
+/// one status, the latest in Jira only.
+pub fn standing(decisions: &[DecisionRow]) -> Vec<&DecisionRow> {
+    let mut standing = given_on_page(decisions);
+    standing.extend(given_in_jira(decisions).pop());
+    standing
+}
+
+fn given_on_page(decisions: &[DecisionRow]) -> Vec<&DecisionRow> {
+    decisions
         .iter()
-        .filter(|row| row.verb == Verb::Approve)
-        .filter(|row| {
-            !case
-                .decisions
-                .iter()
-                .any(|o| o.person == row.person && o.verb == Verb::Withdraw)
-        })
-        .map(|row| (row.person.as_str(), row.channel));
-    let seats: Vec<Seat> = standing
-        .chain([(person, Channel::Jira)])
+        .filter(|row| row.channel == Channel::Web && row.verb == Verb::Approve)
+        .filter(|row| !took_back(decisions, &row.person))
+        .collect()
+}
+
+/// Whose last word in Jira is a yes, as far as it was recorded; the latest comes last. There can be
+/// several: a ticket that is moved out and in again between two looks leaves the first one behind.
+fn given_in_jira(decisions: &[DecisionRow]) -> Vec<&DecisionRow> {
+    let mut given: Vec<&DecisionRow> = Vec::new();
+    for row in decisions.iter().filter(|row| row.channel == Channel::Jira) {
+        given.retain(|earlier| earlier.person != row.person);
+        if row.verb == Verb::Approve && !took_back(decisions, &row.person) {
+            given.push(row);
+        }
+    }
+    given
+}
+
+/// Taking back on the page is final and takes every approval of this person along. In Jira it
+/// means only that the ticket was moved on: moving it in once more is a new answer.
+fn took_back(decisions: &[DecisionRow], person: &str) -> bool {
+    decisions.iter().any(|row| {
+        row.person == person && row.verb == Verb::Withdraw && row.channel == Channel::Web
+    })
+}
+
+/// Who in the registry moved it; why nobody did.
+fn mover<'a>(moved: &Move, case: &Case<'a>) -> Result<&'a Person, String> {
+    let Some(account) = moved.account.as_deref() else {
+        return Err("Jira does not say who moved the ticket".to_owned());
+    };
+    if account == case.own_account {
+        return Err("it was moved by Countersign's own account, which decides nothing".to_owned());
+    }
+    if case.registry.is_jira_bot(account) {
+        return Err("it was moved by a bot, and bots decide nothing".to_owned());
+    }
+    case.registry.by_jira_account(account).ok_or_else(|| {
+        format!(
+            "the Jira account {} belongs to nobody in the registry of approvers",
+            one_line(account, 80)
+        )
+    })
+}
+
+/// Whether this person's yes counts; why it does not.
+fn approves(moved: &Move, person: &Person, case: &Case<'_>) -> Result<(), String> {
+    if took_back(case.decisions, &person.id) {
+        return Err(format!(
+            "{} took an approval of this back, which is final",
+            one_line(&person.name, 80)
+        ));
+    }
+    if let Some(altered) = case.altered {
+        return Err(format!("{altered}, so a move of it approves nothing"));
+    }
+    if moved.at > case.statement.decide_by {
+        return Err(format!(
+            "it came after the time to decide, {}",
+            case.statement.decide_by
+        ));
+    }
+    if case.statement.admitted_at.duration_since(moved.at) > SKEW {
+        return Err("the ticket was moved before the question was asked".to_owned());
+    }
+    eligible(
+        case.statement,
+        &person.id,
+        Channel::Jira,
+        case.registry,
+        case.now,
+    )
+    .map(drop)
+    .map_err(|reason| reason.message)
+}
+
+/// Whether these approvals, and one more in Jira, fill every seat of the statement.
+fn enough(given: &[&DecisionRow], in_jira: Option<&str>, case: &Case<'_>) -> bool {
+    let given = given.iter().map(|row| (row.person.as_str(), row.channel));
+    let seats: Vec<Seat> = given
+        .chain(in_jira.map(|person| (person, Channel::Jira)))
         .filter_map(|(person, channel)| {
             eligible(case.statement, person, channel, case.registry, case.now).ok()
         })
@@ -162,6 +252,7 @@ mod tests {
             [[person]]
             id = "omar"
             groups = ["owners"]
+            jira = ["O"]
             [[person]]
             id = "li"
             groups = ["sre"]
@@ -374,5 +465,132 @@ mod tests {
         assert!(fills_the_seats("maria", &case(&omar)));
         let gone = [omar[0].clone(), said("omar", Verb::Withdraw, Channel::Web)];
         assert!(!fills_the_seats("maria", &case(&gone)));
+    }
+
+    fn who(decisions: &[DecisionRow]) -> Vec<(&str, Channel)> {
+        let rows = standing(decisions).into_iter();
+        rows.map(|row| (row.person.as_str(), row.channel)).collect()
+    }
+
+    #[test]
+    fn a_ticket_gives_one_approval_however_often_it_is_moved() {
+        let both = [Channel::Web, Channel::Jira];
+        let statement = statement(vec![Requirement {
+            count: Count(2),
+            ..seat("owners", &both)
+        }]);
+        let registry = registry();
+        let case = |decisions, state| Case {
+            statement: &statement,
+            state,
+            decisions,
+            registry: &registry,
+            own_account: "us",
+            altered: None,
+            now: at("02:05:00"),
+        };
+        let yes = |account| moved(Some(account), Verb::Approve, "02:03:00");
+        let maria = said("maria", Verb::Approve, Channel::Jira);
+        let omar = said("omar", Verb::Approve, Channel::Jira);
+        let on_page = said("omar", Verb::Approve, Channel::Web);
+
+        let one = [maria.clone()];
+        assert!(!fills_the_seats("omar", &case(&one, StateName::Pending)));
+        assert_eq!(gone(Some(&yes("M")), &case(&one, StateName::Pending)), None);
+        // Omar moved it out and in again: his move counts, Maria's does not any more.
+        let lost = gone(Some(&yes("O")), &case(&one, StateName::Pending)).unwrap();
+        assert_eq!((lost.person.as_str(), lost.reopens), ("maria", false));
+        assert!(lost.because.starts_with("omar moved"), "{}", lost.because);
+        let two = [maria.clone(), omar.clone()];
+        assert_eq!(who(&two), [("omar", Channel::Jira)]);
+
+        // Moved back after it was approved by both: one seat is empty again.
+        let full = [on_page.clone(), maria.clone()];
+        assert!(fills_the_seats(
+            "maria",
+            &case(&full[..1], StateName::Pending)
+        ));
+        let lost = gone(None, &case(&full, StateName::Approved)).unwrap();
+        assert_eq!((lost.person.as_str(), lost.reopens), ("maria", true));
+        assert!(lost.because.contains("not in an approving status"));
+        let edited = Case {
+            altered: Some("edited"),
+            ..case(&full, StateName::Approved)
+        };
+        assert!(gone(Some(&yes("M")), &edited).unwrap().reopens);
+        assert_eq!(
+            gone(Some(&yes("M")), &case(&full, StateName::Approved)),
+            None
+        );
+
+        // Once recorded it is gone for good, until she moves the ticket in once more.
+        let after = [
+            full[0].clone(),
+            maria.clone(),
+            said("maria", Verb::Withdraw, Channel::Jira),
+        ];
+        assert_eq!(gone(None, &case(&after, StateName::Pending)), None);
+        assert_eq!(who(&after), [("omar", Channel::Web)]);
+        assert_eq!(
+            weigh(&yes("M"), &case(&after, StateName::Pending)),
+            Verdict::Counts {
+                person: "maria".into()
+            }
+        );
+        let again = [&after[..], &one[..]].concat();
+        assert_eq!(
+            who(&again),
+            [("omar", Channel::Web), ("maria", Channel::Jira)]
+        );
+    }
+
+    #[test]
+    fn who_approved_in_both_places_is_missed_in_neither() {
+        let both = [Channel::Web, Channel::Jira];
+        let statement = statement(vec![seat("owners", &both)]);
+        let registry = registry();
+        let rows = [
+            said("maria", Verb::Approve, Channel::Web),
+            said("maria", Verb::Approve, Channel::Jira),
+        ];
+        let case = Case {
+            statement: &statement,
+            state: StateName::Approved,
+            decisions: &rows,
+            registry: &registry,
+            own_account: "us",
+            altered: None,
+            now: at("02:05:00"),
+        };
+        assert!(
+            !gone(None, &case).unwrap().reopens,
+            "her word on the page stands"
+        );
+    }
+
+    #[test]
+    fn times_at_the_end_of_the_calendar_are_weighed() {
+        let late = Move {
+            at: Timestamp::MAX,
+            ..moved(Some("M"), Verb::Approve, "02:05:00")
+        };
+        let early = Move {
+            at: Timestamp::MIN,
+            ..late.clone()
+        };
+        let statement = statement(vec![seat("sre", &[Channel::Jira])]);
+        let registry = registry();
+        let case = Case {
+            statement: &statement,
+            state: StateName::Pending,
+            decisions: &[],
+            registry: &registry,
+            own_account: "us",
+            altered: None,
+            now: at("02:05:00"),
+        };
+        for moved in [late, early] {
+            assert!(matches!(weigh(&moved, &case), Verdict::Void { .. }));
+        }
     }
 }

@@ -9,12 +9,11 @@ use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use countersign_integrations::jira::webhook::{
-    IDENTIFIER_HEADER, SIGNATURE_HEADER, verify_signature,
-};
-use http::{HeaderMap, Request, StatusCode};
+use countersign_integrations::jira::webhook::{SIGNATURE_HEADER, Signature, SignatureError};
+use http::{Request, StatusCode};
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 
 use super::settings;
 use crate::app::SharedApp;
@@ -25,12 +24,16 @@ const BODY_CAP: usize = 1024 * 1024;
 const STORE_WITHIN: Duration = Duration::from_secs(4);
 /// A sender that drips its body is let go.
 const READ_WITHIN: Duration = Duration::from_secs(4);
-const IDENTIFIER_CAP: usize = 200;
+/// Bodies in memory at once: until one is read, nobody knows whether its sender has the secret.
+const BODIES: usize = 8;
+/// How long one more waits for its turn.
+const TURN_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
 struct Receiver {
     app: SharedApp,
     secret: Arc<Result<Option<SecretString>, ()>>,
+    bodies: Arc<Semaphore>,
 }
 
 /// The route for Jira's webhook. Without a secret in the configuration it answers 404: an address
@@ -44,6 +47,7 @@ pub fn router(app: SharedApp) -> Router {
         .with_state(Receiver {
             app,
             secret: Arc::new(secret),
+            bodies: Arc::new(Semaphore::new(BODIES)),
         })
 }
 
@@ -64,6 +68,21 @@ async fn receive(State(receiver): State<Receiver>, request: Request<Body>) -> Re
         }
     };
     let (head, body) = request.into_parts();
+    let header = head
+        .headers
+        .get(SIGNATURE_HEADER)
+        .and_then(|value| value.to_str().ok());
+    let signature = match Signature::parse(header) {
+        Ok(signature) => signature,
+        Err(error) => return turn_away(&error),
+    };
+    let turn = tokio::time::timeout(TURN_WITHIN, receiver.bodies.acquire());
+    let Ok(Ok(_turn)) = turn.await else {
+        return say(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many webhooks at once; send it again",
+        );
+    };
     let body = match tokio::time::timeout(READ_WITHIN, to_bytes(body, BODY_CAP)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
@@ -79,15 +98,12 @@ async fn receive(State(receiver): State<Receiver>, request: Request<Body>) -> Re
             );
         }
     };
-    let signature = head
-        .headers
-        .get(SIGNATURE_HEADER)
-        .and_then(|value| value.to_str().ok());
-    if let Err(error) = verify_signature(secret, &body, signature) {
-        tracing::warn!(%error, "a webhook was turned away");
-        return (StatusCode::UNAUTHORIZED, error.to_string()).into_response();
+    if let Err(error) = signature.verify(secret, &body) {
+        return turn_away(&error);
     }
-    let identifier = identifier(&head.headers, &body);
+    // Jira's own identifier is not signed: by it one recorded delivery could be stored without end.
+    // The body is the same when Jira sends it again.
+    let identifier = format!("sha256:{}", hex::encode(Sha256::digest(&body)));
     let now = receiver.app.clock.now();
     let stored = receiver.app.store.webhook_store(&identifier, &body, now);
     match tokio::time::timeout(STORE_WITHIN, stored).await {
@@ -108,19 +124,9 @@ async fn receive(State(receiver): State<Receiver>, request: Request<Body>) -> Re
     }
 }
 
-/// What stays the same when Jira sends a webhook again. The header is not signed, so it is bounded
-/// here, and the body's hash is part of it: nobody can use up another message's identifier.
-fn identifier(headers: &HeaderMap, body: &[u8]) -> String {
-    let hash = hex::encode(Sha256::digest(body));
-    match headers
-        .get(IDENTIFIER_HEADER)
-        .and_then(|value| value.to_str().ok())
-    {
-        Some(text) if !text.is_empty() && text.len() <= IDENTIFIER_CAP => {
-            format!("{text}:{}", &hash[..16])
-        }
-        _ => format!("sha256:{hash}"),
-    }
+fn turn_away(error: &SignatureError) -> Response {
+    tracing::warn!(%error, "a webhook was turned away");
+    (StatusCode::UNAUTHORIZED, error.to_string()).into_response()
 }
 
 fn say(status: StatusCode, text: &'static str) -> Response {

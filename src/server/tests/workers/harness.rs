@@ -172,6 +172,10 @@ pub struct World {
     pub executor: ExecutorStore,
     pub executor_key: Signer,
     pub attestor_text: String,
+    /// How many of the group `sre` have to approve.
+    pub seats: u32,
+    /// TOML that follows the registry.
+    pub more_people: String,
 }
 
 /// Workers that run.
@@ -205,6 +209,8 @@ impl World {
             executor: db.executor(),
             executor_key: Signer::generate(&OsEntropy),
             attestor_text: Signer::generate(&OsEntropy).to_secret_text().to_string(),
+            seats: 1,
+            more_people: String::new(),
             dir,
         }
     }
@@ -263,11 +269,13 @@ impl World {
             [[agent]]
             id = "claude"
             people = ["li"]
+            {}
             "#,
             self.jira.account("bot"),
             self.jira.account("executor_bot"),
             self.jira.account("maria"),
             self.jira.account("li"),
+            self.more_people,
         )
     }
 
@@ -347,7 +355,8 @@ impl World {
             .await
             .unwrap()
             .unwrap();
-        let statement = statement(id, pod, key, now, decide_within);
+        let mut statement = statement(id, pod, key, now, decide_within);
+        statement.require[0].count = Count(self.seats);
         let statement = Signed::sign(statement, key).unwrap();
         let event = self.event(EventName::Admitted, id);
         let admitted = self
