@@ -21,6 +21,8 @@ use crate::statement::{ClusterRef, OwnerRef, Predicate, Statement};
 
 /// Clocks that differ by more than this are not compared at all.
 const SKEW: SignedDuration = SignedDuration::from_secs(5);
+/// What was seen longer ago than this is looked at again.
+const FRESH: SignedDuration = SignedDuration::from_secs(10);
 /// Permission is short: the facts behind it grow old.
 const AUTHORIZED_FOR: SignedDuration = SignedDuration::from_secs(15);
 
@@ -49,6 +51,9 @@ pub struct LiveFacts {
     pub pod: Option<LivePod>,
     /// The API server's `Date` header, whole seconds.
     pub server_date: Timestamp,
+    /// The executor's own clock when that header arrived: these two are compared. All the rest of
+    /// what was seen is about as old.
+    pub date_read_at: Timestamp,
 }
 
 #[derive(Debug, Clone)]
@@ -169,7 +174,12 @@ pub fn authorize(evidence: Evidence<'_>) -> Result<Authorized, Verdict> {
     let pod = check_target(statement, evidence.live, now)?;
 
     // From here on: gaps. They may close until execute_by.
-    let skew = now.duration_since(evidence.live.server_date).abs();
+    let LiveFacts {
+        server_date,
+        date_read_at,
+        ..
+    } = evidence.live;
+    let skew = date_read_at.duration_since(*server_date).abs();
     if skew > SKEW {
         return hold(
             Code::ClockSkew,
@@ -177,6 +187,12 @@ pub fn authorize(evidence: Evidence<'_>) -> Result<Authorized, Verdict> {
                 "the executor's clock and the API server's differ by {} s",
                 skew.as_secs()
             ),
+        );
+    }
+    if now.duration_since(*date_read_at).abs() > FRESH {
+        return hold(
+            Code::SourceUnreachable,
+            "the cluster answered so slowly that what was seen is too old",
         );
     }
     if statement.admitted_at.duration_since(now) > SKEW {

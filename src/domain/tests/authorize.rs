@@ -134,6 +134,7 @@ impl World {
                     terminating: false,
                 }),
                 server_date: at("2026-11-22T02:02:00Z"),
+                date_read_at: at("2026-11-22T02:02:00Z"),
             },
             cluster,
             policy: POLICY.into(),
@@ -142,6 +143,12 @@ impl World {
         };
         world.decisions = vec![world.web("li", Verb::Approve)];
         world
+    }
+
+    /// The cluster's clock, read at this world's `now`.
+    fn look_again(&mut self) {
+        self.live.server_date = self.now;
+        self.live.date_read_at = self.now;
     }
 
     fn sealed(&self) -> Sealed {
@@ -233,7 +240,7 @@ fn the_base_case_is_authorized_briefly_and_names_its_approvals() {
 fn permission_never_outlives_execute_by() {
     let mut world = World::new();
     world.now = world.statement.execute_by - SignedDuration::from_secs(3);
-    world.live.server_date = world.now;
+    world.look_again();
     assert_eq!(
         world.run().unwrap().expires_at(),
         world.statement.execute_by
@@ -460,7 +467,7 @@ fn late_early_and_future_decisions_do_not_count() {
         world.decisions = vec![world.store(decision, &world.server)];
         if decided_at.contains("02:15") {
             world.now = at("2026-11-22T02:16:00Z");
-            world.live.server_date = world.now;
+            world.look_again();
         }
         world.holds(Code::MissingEvidence);
     }
@@ -509,7 +516,7 @@ fn bots_strangers_self_and_late_moves_do_not_count() {
     world.jira = moved("li-account", Verb::Approve);
     world.jira.as_mut().unwrap().at = at("2026-11-22T02:15:01Z");
     world.now = at("2026-11-22T02:16:00Z");
-    world.live.server_date = world.now;
+    world.look_again();
     world.holds(Code::MissingEvidence);
 }
 
@@ -579,7 +586,7 @@ fn a_recovered_pod_is_refused_but_a_short_ready_moment_is_not_recovery() {
 fn too_late_is_refused_at_the_very_instant() {
     let mut world = World::new();
     world.now = world.statement.execute_by;
-    world.live.server_date = world.now;
+    world.look_again();
     world.refuses(Code::TooLate);
 }
 
@@ -592,6 +599,17 @@ fn clocks_that_differ_hold() {
     world.holds(Code::ClockSkew);
     world.live.server_date = at("2026-11-22T02:02:05Z");
     assert!(world.run().is_ok());
+}
+
+#[test]
+fn a_slow_look_is_not_taken_for_a_clock_that_differs() {
+    let mut world = World::new();
+    world.now = at("2026-11-22T02:02:09Z");
+    assert!(world.run().is_ok());
+    world.now = at("2026-11-22T02:02:11Z");
+    world.holds(Code::SourceUnreachable);
+    world.live.server_date = at("2026-11-22T02:02:11Z");
+    world.holds(Code::ClockSkew);
 }
 
 #[test]

@@ -4,13 +4,13 @@
 //! was asked for; everything that the statement asserts was read here.
 
 use countersign_domain::{
-    Action, ActionKind, Code, Count, EventName, Inverse, Reason, RestartMode, Rule, Signed,
+    Action, ActionKind, Code, Count, EventName, Held, Inverse, Reason, RestartMode, Rule, Signed,
     Statement, Subject, Success,
 };
 use countersign_integrations::kubernetes::{KubeError, NotRestartable, restartable};
-use countersign_store::{Hold, ToAdmit, Transition};
+use countersign_store::{Hold, StoreError, ToAdmit, Transition};
 use countersign_telemetry::metric;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use metrics::counter;
 
 use crate::cluster::Preview;
@@ -21,8 +21,10 @@ use crate::lease::Claim;
 use crate::record::Details;
 use crate::{crash, rules::Rules};
 
-/// How long to wait before an unreachable source is asked again.
+/// How long to wait before an unreachable source is asked again, at first and at most: each time as
+/// long as it has lasted already, so that what hangs comes behind what does not.
 const RETRY: SignedDuration = SignedDuration::from_secs(1);
+const LONGEST_RETRY: SignedDuration = SignedDuration::from_secs(15);
 
 /// Why there is no statement.
 enum No {
@@ -66,10 +68,9 @@ pub async fn admit(executor: &Executor, work: ToAdmit) -> Result<(), Failure> {
         Err(No::NotYet(reason)) => {
             let now = executor.clock.now();
             tracing::warn!(action = %id, %reason, "cannot be admitted yet");
-            let held = countersign_domain::Held { reason, since: now };
             let hold = Hold {
-                held,
-                retry_at: now + RETRY,
+                retry_at: now + retry_in(work.action.state.held(), &reason, now),
+                held: Held { reason, since: now },
             };
             executor.store.hold(id, &claim.lease(), hold, None).await?;
             claim.settled();
@@ -78,7 +79,40 @@ pub async fn admit(executor: &Executor, work: ToAdmit) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Gives back a claim whose agent has its share of admissions under way.
+pub async fn park(
+    executor: &Executor,
+    work: &ToAdmit,
+    retry_in: SignedDuration,
+) -> Result<(), StoreError> {
+    let reason = Reason::new(
+        Code::RateLimited,
+        "other proposals of this agent are being checked first",
+    );
+    let now = executor.clock.now();
+    let hold = Hold {
+        held: Held { reason, since: now },
+        retry_at: now + retry_in,
+    };
+    executor
+        .store
+        .hold(work.action.id, &work.lease, hold, None)
+        .await
+        .map(drop)
+}
+
+fn retry_in(before: Option<&Held>, reason: &Reason, now: Timestamp) -> SignedDuration {
+    before
+        .filter(|held| held.reason.code == reason.code)
+        .map_or(RETRY, |held| now.duration_since(held.since))
+        .clamp(RETRY, LONGEST_RETRY)
+}
+
 async fn judge(executor: &Executor, action: &Action) -> Result<Statement, No> {
+    // What is wrong with them could be a revocation.
+    if let Some(reason) = executor.watched.unusable() {
+        return Err(No::NotYet(reason));
+    }
     let rules = executor.watched.rules();
     let proposal = &action.proposal;
     let target = &proposal.target;
@@ -86,11 +120,16 @@ async fn judge(executor: &Executor, action: &Action) -> Result<Statement, No> {
     check_words(executor, action, &rules)?;
 
     let register = &executor.capabilities.register;
-    let (pod, uid, spent) = tokio::join!(
+    let (pod, uid, time, spent) = tokio::join!(
         executor.reader.get_pod(&target.namespace, &target.name),
         executor.reader.kube_system_uid(),
+        executor.api_time(),
         register.look(action.id),
     );
+    // All times of the statement are our clock's.
+    if let Some(skew) = time.map_err(not_yet)?.skew() {
+        return Err(No::NotYet(Reason::new(Code::ClockSkew, skew)));
+    }
     if uid.map_err(not_yet)? != executor.cluster.kube_system_uid {
         return denied(
             Code::WrongCluster,
@@ -290,4 +329,26 @@ fn unreachable(why: &str) -> No {
         Code::SourceUnreachable,
         format!("cannot be checked now: {why}"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample_pod::at;
+
+    #[test]
+    fn what_hangs_is_tried_ever_more_seldom() {
+        let reason = |code| Reason::new(code, "slow");
+        let held = Held {
+            reason: reason(Code::SourceUnreachable),
+            since: at("10:00"),
+        };
+        let again = |code, now| retry_in(Some(&held), &reason(code), at(now)).as_secs();
+        assert_eq!(retry_in(None, &held.reason, at("10:00")), RETRY);
+        assert_eq!(again(Code::SourceUnreachable, "10:00"), 1);
+        assert_eq!(again(Code::SourceUnreachable, "10:04"), 4);
+        assert_eq!(again(Code::SourceUnreachable, "11:00"), 15);
+        assert_eq!(again(Code::SourceUnreachable, "09:00"), 1, "set back");
+        assert_eq!(again(Code::ClockSkew, "10:04"), 1, "another reason");
+    }
 }

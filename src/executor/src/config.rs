@@ -88,6 +88,10 @@ pub struct Keys {
     pub file: PathBuf,
     /// Where the public half is written at each start.
     pub public_file: PathBuf,
+    /// Public keys that this executor signed with before. They open what is under way; `until=TIME`
+    /// on a line says from when on that key may not have signed any more.
+    #[serde(default)]
+    pub former_public_files: Vec<PathBuf>,
     /// Public keys of the servers whose attestations count.
     pub attestation_public_key_file: PathBuf,
 }
@@ -166,6 +170,7 @@ impl Config {
         root(&mut self.keys.file);
         root(&mut self.keys.public_file);
         root(&mut self.keys.attestation_public_key_file);
+        self.keys.former_public_files.iter_mut().for_each(root);
         root(&mut self.policy_file);
         root(&mut self.registry_file);
         self.database.url_file.iter_mut().for_each(root);

@@ -17,12 +17,16 @@ use crate::lease::Claim;
 use crate::record::Details;
 use crate::replacement::{self, Search, Stuck};
 use crate::resolve::{self, Case};
-use crate::timing::Deadline;
+use crate::timing::{Deadline, ROOM};
 use crate::verify::{self, Go, Verified};
 
 /// Details of an intent that a later look needs.
 pub const PODS_BEFORE: &str = "pods_before";
 pub const SEND_BEFORE: &str = "send_before";
+pub const RESOURCE_VERSION: &str = "resource_version";
+
+/// How long to leave a slow cluster alone.
+const SLOW_CLUSTER: SignedDuration = SignedDuration::from_secs(2);
 
 /// How an execution ended.
 pub struct Outcome {
@@ -81,7 +85,11 @@ async fn carry_out(
     slot: OwnedSemaphorePermit,
     began: Instant,
 ) -> Result<(), Failure> {
-    let Go { authorized, before } = go;
+    let Go {
+        authorized,
+        since,
+        before,
+    } = go;
     let id = claimed.action.id;
     let digest = authorized.digest();
     let statement = authorized.statement().clone();
@@ -98,7 +106,16 @@ async fn carry_out(
 
     let nonce = Nonce::new(&*executor.entropy);
     let now = executor.clock.now();
-    let deadline = Deadline::at(authorized.expires_at().min(claim.until()), now);
+    let deadline = Deadline::at(authorized.expires_at().min(claim.until()), now, since);
+    if deadline.left(now) < ROOM {
+        // The one chance is not for a permission that has nearly run out.
+        let reason = Reason::new(
+            Code::SourceUnreachable,
+            "the cluster or the database answered so slowly that the permission nearly ran out; \
+             all is verified again",
+        );
+        return hold(executor, &claimed, claim, reason, SLOW_CLUSTER).await;
+    }
     let approvals: Vec<String> = authorized
         .approvals()
         .iter()
@@ -111,7 +128,7 @@ async fn carry_out(
         ),
         (SEND_BEFORE, deadline.wall().to_string()),
         ("approvals", approvals.join(", ")),
-        ("resource_version", authorized.resource_version().to_owned()),
+        (RESOURCE_VERSION, authorized.resource_version().to_owned()),
         ("nonce", nonce.as_str().to_owned()),
         ("fence", claim.lease().fence.to_string()),
     ]
@@ -150,34 +167,33 @@ async fn carry_out(
         digest,
         intent_at: now,
         send_before: deadline.wall(),
+        resource_version: authorized.resource_version().to_owned(),
         before,
     };
+    if deadline.is_over(executor.clock.now()) {
+        let outcome = Outcome::not_applied(
+            "Nothing was sent: the database took so long that the permission ran out.",
+        );
+        return finish(executor, &case, claim, outcome).await;
+    }
 
     crash::point("spent.before");
     let spent = match executor
         .capabilities
         .register
-        .spend(&authorized, nonce)
+        .spend(&authorized, nonce, deadline, &*executor.clock)
         .await
     {
         Ok(spent) => spent,
-        Err(NotSpent::Before) => {
-            let outcome = Outcome::new(
-                StateName::Failed,
-                Code::AlreadySpent,
-                "The cluster's register says that this action had its one chance before; nothing \
-                 was sent now.",
-            );
-            return finish(executor, &case, claim, outcome).await;
-        }
         Err(NotSpent::Register(RegisterError::Refused(why))) => {
             let outcome = Outcome::not_applied(format!(
                 "Nothing was sent, because the spent record could not be created: {why}"
             ));
             return finish(executor, &case, claim, outcome).await;
         }
-        // It may exist by now, under our name, and nothing was sent under it: the door is shut.
-        Err(NotSpent::Register(RegisterError::Unreachable(_))) => {
+        // Somebody else had the chance, and may have used it; or the record may exist by now, under
+        // our name, and nothing was sent under it.
+        Err(NotSpent::Before | NotSpent::Register(RegisterError::Unreachable(_))) => {
             drop(slot);
             return resolve::resolve(executor, case, claim).await;
         }
@@ -196,16 +212,28 @@ async fn carry_out(
             match watch(executor, &case, &claim).await {
                 Some(outcome) => outcome,
                 // Stopping, or the lease is gone: whoever is next looks on.
-                None => return Ok(()),
+                None => {
+                    tracing::warn!(action = %id, "sent, and left to be looked at by whoever is next");
+                    return Ok(());
+                }
             }
         }
         Sent::TooLate => Outcome::not_applied(
             "Nothing was sent: the permission ran out before the eviction could be sent.",
         ),
-        Sent::Rejected { status, sentence } => {
-            Outcome::not_applied(rejected(executor, &case, status, &sentence).await)
-                .with("status", status.to_string())
-        }
+        Sent::Rejected {
+            status: 429,
+            sentence,
+            over_budget: true,
+        } => Outcome::not_applied(format!(
+            "Nothing was evicted: the disruption budget filled up between the check and the \
+             write. {sentence}"
+        ))
+        .with("status", "429"),
+        Sent::Rejected {
+            status, sentence, ..
+        } => Outcome::not_applied(rejected(executor, &case, status, &sentence).await)
+            .with("status", status.to_string()),
         Sent::Unknown(why) => {
             tracing::warn!(action = %id, why, "the answer to the eviction is not known");
             return resolve::resolve(executor, case, claim).await;
@@ -239,10 +267,7 @@ async fn rejected(executor: &Executor, case: &Case, status: u16, sentence: &str)
                 "Nothing was evicted: the pod changed in the last moment. Propose again.".to_owned()
             }
         },
-        429 => format!(
-            "Nothing was evicted: the disruption budget filled up between the check and the \
-             write. {sentence}"
-        ),
+        429 => format!("Nothing was evicted: the API server was too busy (429). {sentence}"),
         _ => format!("Nothing was evicted: the cluster refused it ({status}). {sentence}"),
     }
 }
@@ -355,9 +380,11 @@ pub async fn finish(
     claim.settled();
     match done {
         Transition::Done(_) => tracing::info!(action = %id, %state, %reason, "outcome recorded"),
-        Transition::Conflict(_) => {
-            tracing::warn!(action = %id, %state, "another executor recorded the outcome");
-        }
+        // By then it may be the only trace of what was seen here.
+        Transition::Conflict(_) => tracing::error!(
+            action = %id, %state, %reason,
+            "the outcome was not recorded: the row was taken away or has ended"
+        ),
     }
     Ok(())
 }

@@ -19,6 +19,8 @@ pub enum Part {
     Starting,
     Database,
     Cluster,
+    /// Nothing at all is claimed while this one is wrong.
+    Clock,
     Rules,
     Freeze,
 }
@@ -46,6 +48,12 @@ impl Status {
                 }
             }
         }
+    }
+
+    /// Whether this part has a problem now.
+    pub fn is_set(&self, part: Part) -> bool {
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.contains_key(&part)
     }
 
     /// `ok`, or sentences that say why approved work cannot run now.
@@ -113,6 +121,7 @@ mod tests {
             status.sentence(),
             "the database is gone; the policy is not valid"
         );
+        assert!(status.is_set(Part::Rules) && !status.is_set(Part::Clock));
         status.set(Part::Rules, None);
         status.set(Part::Database, None);
         assert_eq!(status.sentence(), "ok");

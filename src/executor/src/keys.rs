@@ -31,10 +31,23 @@ pub fn read(path: &Path) -> anyhow::Result<Option<Signer>> {
         .with_context(|| format!("{}", path.display()))
 }
 
-/// Reads the private key or makes it, and writes its public half.
-pub fn read_or_make(path: &Path, public: &Path, entropy: &dyn Entropy) -> anyhow::Result<Signer> {
+/// Reads the private key or makes it, and writes its public half. `pin` is where the identity of
+/// the cluster is kept: an executor that has one had a key, and its loss is not passed over.
+pub fn read_or_make(
+    path: &Path,
+    public: &Path,
+    pin: &Path,
+    entropy: &dyn Entropy,
+) -> anyhow::Result<Signer> {
     let signer = match read(path)? {
         Some(signer) => signer,
+        None if pin.exists() => bail!(
+            "the key {} is gone, and the pin {} says that this executor had one: put the key back. \
+             If it is lost for good, name its public half in `keys.former_public_files` and remove \
+             the pin; a new key is made then, which servers and signing pages must be told",
+            path.display(),
+            pin.display()
+        ),
         None => {
             let signer = Signer::generate(entropy);
             make_folder(path)?;
@@ -64,6 +77,23 @@ pub fn read_or_make(path: &Path, public: &Path, entropy: &dyn Entropy) -> anyhow
     make_folder(public)?;
     write_whole(public, &signer.public_text())?;
     Ok(signer)
+}
+
+/// The public half, and those of the keys that this executor signed with before.
+pub fn own_ring(signer: &Signer, former: &[PathBuf]) -> anyhow::Result<KeyRing> {
+    let mut text = signer.public_text();
+    for path in former {
+        let lines = fs::read_to_string(path).with_context(|| {
+            format!(
+                "cannot read {} (`keys.former_public_files`)",
+                path.display()
+            )
+        })?;
+        KeyRing::from_text(&lines).with_context(|| format!("{}", path.display()))?;
+        text.push('\n');
+        text.push_str(&lines);
+    }
+    Ok(KeyRing::from_text(&text)?)
 }
 
 /// Waits up to a minute for the server's public key: both may start at the same time.
@@ -148,8 +178,9 @@ mod tests {
     fn a_key_is_made_once_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let (key, public) = (folder.path().join("k/a.key"), folder.path().join("p/a.pub"));
-        let first = read_or_make(&key, &public, &OsEntropy).unwrap();
-        let again = read_or_make(&key, &public, &OsEntropy).unwrap();
+        let pin = folder.path().join("k/a.x.cluster");
+        let first = read_or_make(&key, &public, &pin, &OsEntropy).unwrap();
+        let again = read_or_make(&key, &public, &pin, &OsEntropy).unwrap();
         assert_eq!(first.kid(), again.kid());
         assert_eq!(
             fs::metadata(&key).unwrap().permissions().mode() & 0o777,
@@ -158,6 +189,41 @@ mod tests {
         assert_eq!(fs::read_to_string(&public).unwrap(), first.public_text());
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(read(&key).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_lost_key_is_not_passed_over_where_a_cluster_is_pinned() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        pin(&at("a.x.cluster"), "uid").unwrap();
+        let make = || read_or_make(&at("a.key"), &at("a.pub"), &at("a.x.cluster"), &OsEntropy);
+        let error = make().err().unwrap().to_string();
+        assert!(error.contains("former_public_files"), "{error}");
+        assert!(!at("a.key").exists());
+        fs::remove_file(at("a.x.cluster")).unwrap();
+        assert!(make().is_ok());
+    }
+
+    #[test]
+    fn former_keys_open_what_was_signed_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, now) = (Signer::generate(&OsEntropy), Signer::generate(&OsEntropy));
+        let path = folder.path().join("before.pub");
+        fs::write(&path, before.public_text()).unwrap();
+        let statement = crate::sample_pod::statement();
+        let at = statement.admitted_at;
+        let signed = countersign_domain::Signed::sign(statement, &before).unwrap();
+        let opens = |former: &[PathBuf]| {
+            let ring = own_ring(&now, former).unwrap();
+            let opened = signed
+                .sealed()
+                .open::<countersign_domain::Statement>(&ring, at);
+            opened.is_ok()
+        };
+        assert!(!opens(&[]));
+        assert!(opens(std::slice::from_ref(&path)));
+        let missing = own_ring(&now, &[folder.path().join("none")]).err().unwrap();
+        assert!(missing.to_string().contains("former_public_files"));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 use std::process::ExitCode;
 
 mod admit;
+mod admitting;
+mod api_time;
 mod cli;
 mod cluster;
 mod config;

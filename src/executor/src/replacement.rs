@@ -28,6 +28,8 @@ pub enum Old {
 #[derive(Debug, Clone)]
 pub struct Look {
     pub old: Old,
+    /// Resource version of the old pod, as long as it is there.
+    pub version: Option<String>,
     /// Pods that were not there before the write.
     pub new: Vec<PodRecord>,
 }
@@ -101,17 +103,19 @@ impl Search<'_> {
 
     fn sort(&self, family: Vec<PodRecord>, by_name: Option<&PodRecord>) -> Look {
         let uid = &self.statement.uid;
-        let old = by_name
+        let found = by_name
             .into_iter()
             .chain(&family)
-            .find(|pod| pod.uid == *uid)
-            .map_or(Old::Gone, |pod| match pod.deletion_timestamp {
-                Some(_) => Old::Terminating,
-                None => Old::Untouched,
-            });
+            .find(|pod| pod.uid == *uid);
+        let old = found.map_or(Old::Gone, |pod| match pod.deletion_timestamp {
+            Some(_) => Old::Terminating,
+            None => Old::Untouched,
+        });
+        let version = found.map(|pod| pod.resource_version.clone());
         let is_new = |pod: &PodRecord| pod.uid != *uid && !self.before.contains(&pod.uid);
         Look {
             old,
+            version,
             new: family.into_iter().filter(is_new).collect(),
         }
     }

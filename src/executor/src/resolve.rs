@@ -7,17 +7,21 @@
 
 use std::collections::BTreeSet;
 
-use countersign_domain::{Action, Code, Digest, ExecutionRecord, RecordKind, StateName, Statement};
+use countersign_domain::{
+    Action, ActionId, Code, Digest, ExecutionRecord, RecordKind, StateName, Statement,
+};
 use countersign_store::Orphan;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::cluster::Burn;
-use crate::execute::{self, Outcome, PODS_BEFORE, SEND_BEFORE};
+use crate::execute::{self, Outcome, PODS_BEFORE, RESOURCE_VERSION, SEND_BEFORE};
 use crate::executor::{Executor, Failure};
 use crate::lease::Claim;
 use crate::replacement::{self, Look, Old, Search};
 use crate::{timing, verify};
+
+const NOTHING_SENT: &str = " By the cluster's register nothing was sent, and nothing ever will be.";
 
 /// An execution that began: what its signed intent says.
 pub struct Case {
@@ -27,6 +31,8 @@ pub struct Case {
     pub intent_at: Timestamp,
     /// Nothing was sent at or after it.
     pub send_before: Timestamp,
+    /// The write's precondition: while the pod has another version, it cannot be carried out.
+    pub resource_version: String,
     /// UIDs of the controller's pods before the write.
     pub before: BTreeSet<String>,
 }
@@ -38,25 +44,61 @@ pub async fn adopt(executor: &Executor, orphan: Orphan) -> Result<(), Failure> {
     let claim = Claim::keep(executor, id, orphan.lease.clone());
     match case_of(executor, &orphan) {
         Ok(case) => resolve(executor, case, claim).await,
-        Err(outcome) => {
-            let digest = execute::digest_of(&orphan.statement);
-            let step = executor.step(
-                id,
-                digest,
-                RecordKind::Outcome,
-                outcome.state,
-                &outcome.reason,
-                outcome.details,
-                executor.clock.now(),
-            )?;
-            executor
-                .store
-                .finish(&orphan.action, &claim.lease(), &step)
-                .await?;
-            claim.settled();
-            Ok(())
+        Err(outcome) => close_unreadable(executor, orphan, claim, outcome).await,
+    }
+}
+
+/// Ends an action of which nothing stored can be believed: by the cluster's register alone, and not
+/// before nobody can be sending for it any more.
+async fn close_unreadable(
+    executor: &Executor,
+    orphan: Orphan,
+    claim: Claim,
+    mut outcome: Outcome,
+) -> Result<(), Failure> {
+    let id = orphan.action.id;
+    let digest = execute::digest_of(&orphan.statement);
+    let since = Instant::now();
+    let mut door = None;
+    loop {
+        match shut(executor, id, &digest, &mut door).await {
+            Ok(Burn::Shut) => {
+                outcome.reason.message.push_str(NOTHING_SENT);
+                break;
+            }
+            Ok(Burn::SpentBefore(at))
+                if executor.clock.now() >= timing::certain_after_spending(at) =>
+            {
+                let spent = format!(" By the cluster's register it had its one chance at {at}.");
+                outcome.reason.message.push_str(&spent);
+                break;
+            }
+            Ok(Burn::SpentBefore(_)) => {}
+            Err(why) => tracing::warn!(action = %id, why, "cannot look now"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(replacement::pause(since.into_std())) => {}
+            () = executor.stop.cancelled() => return Ok(()),
+        }
+        if claim.lost() {
+            return Ok(());
         }
     }
+    let step = executor.step(
+        id,
+        digest,
+        RecordKind::Outcome,
+        outcome.state,
+        &outcome.reason,
+        outcome.details,
+        executor.clock.now(),
+    )?;
+    executor
+        .store
+        .finish(&orphan.action, &claim.lease(), &step)
+        .await?;
+    claim.settled();
+    Ok(())
 }
 
 /// Reads the signed statement and intent. Without them nothing can be judged.
@@ -73,8 +115,12 @@ fn case_of(executor: &Executor, orphan: &Orphan) -> Result<Case, Outcome> {
     };
     let signed = verify::open(executor, &orphan.statement).map_err(|_| altered("statement"))?;
     let intent = orphan.intent.as_ref().ok_or_else(|| altered("intent"))?;
+    // The key must have been valid when it signed; the body tells when, and is only believed once
+    // the signature fits.
+    let at = serde_json::from_str::<ExecutionRecord>(&intent.json)
+        .map_or(executor.clock.now(), |record| record.at);
     let intent = intent
-        .open::<ExecutionRecord>(&executor.own_keys, executor.clock.now())
+        .open::<ExecutionRecord>(&executor.own_keys, at)
         .map_err(|_| altered("intent"))?;
     let intent = intent.body();
     let send_before = intent
@@ -89,18 +135,18 @@ fn case_of(executor: &Executor, orphan: &Orphan) -> Result<Case, Outcome> {
     let (true, Some(send_before)) = (fits, send_before) else {
         return Err(altered("intent"));
     };
-    let before = intent
-        .details
-        .get(PODS_BEFORE)
-        .map(String::as_str)
-        .unwrap_or_default();
+    let detail = |key: &str| intent.details.get(key).map_or("", String::as_str);
     Ok(Case {
         action: orphan.action.clone(),
         statement: signed.body().clone(),
         digest: signed.digest(),
         intent_at: intent.at,
         send_before,
-        before: before.split_whitespace().map(str::to_owned).collect(),
+        resource_version: detail(RESOURCE_VERSION).to_owned(),
+        before: detail(PODS_BEFORE)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
     })
 }
 
@@ -111,9 +157,9 @@ pub async fn resolve(executor: &Executor, case: Case, claim: Claim) -> Result<()
         statement: &case.statement,
         before: &case.before,
     };
-    let mut door_shut = None;
+    let mut door = None;
     loop {
-        match look(executor, &case, &search, &mut door_shut).await {
+        match look(executor, &case, &search, &mut door).await {
             Ok(Some(outcome)) => return execute::finish(executor, &case, claim, outcome).await,
             Ok(None) if case.action.state.name() == StateName::Executing => {
                 // Said openly, and looked at further: the row is offered again at once.
@@ -145,24 +191,7 @@ async fn look(
     search: &Search<'_>,
     door: &mut Option<Burn>,
 ) -> Result<Option<Outcome>, String> {
-    // Another cluster's register and pods say nothing about this action.
-    let uid = executor
-        .reader
-        .kube_system_uid()
-        .await
-        .map_err(|error| error.to_string())?;
-    if uid != executor.cluster.kube_system_uid {
-        return Err("the cluster behind this executor is another one now".to_owned());
-    }
-    if door.is_none() {
-        let register = &executor.capabilities.register;
-        let found = register
-            .burn(case.action.id, &case.digest, &*executor.entropy)
-            .await
-            .map_err(|error| error.to_string())?;
-        *door = Some(found);
-    }
-    if *door == Some(Burn::Shut) {
+    if shut(executor, case.action.id, &case.digest, door).await? == Burn::Shut {
         return Ok(Some(Outcome::new(
             StateName::Failed,
             Code::Interrupted,
@@ -177,10 +206,40 @@ async fn look(
     Ok(judge(case, &seen, executor.clock.now()))
 }
 
+/// Shuts the door, once. By a clock that differs from the API server's, and by another cluster's
+/// register and pods, nothing can be said about the action.
+async fn shut(
+    executor: &Executor,
+    action: ActionId,
+    statement: &Digest,
+    door: &mut Option<Burn>,
+) -> Result<Burn, String> {
+    let (uid, time) = tokio::join!(executor.reader.kube_system_uid(), executor.api_time());
+    if uid.map_err(|error| error.to_string())? != executor.cluster.kube_system_uid {
+        return Err("the cluster behind this executor is another one now".to_owned());
+    }
+    if let Some(skew) = time.map_err(|error| error.to_string())?.skew() {
+        return Err(skew);
+    }
+    if let Some(found) = door {
+        return Ok(found.clone());
+    }
+    let register = &executor.capabilities.register;
+    let found = register
+        .burn(action, statement, &*executor.entropy)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(door.insert(found).clone())
+}
+
 /// What a look means for an action whose one chance was spent.
 fn judge(case: &Case, look: &Look, now: Timestamp) -> Option<Outcome> {
     let deadline = case.send_before + case.statement.success_deadline();
-    let settled = now >= timing::settled_at(case.send_before);
+    // With another version the precondition of the write cannot hold again: whatever is still on
+    // its way will be refused.
+    let shut_out = look.version.as_deref() != Some(&case.resource_version);
+    let settled = now >= timing::settled_at(case.send_before)
+        && (shut_out || now >= timing::certain_at(case.send_before));
     if let Some(pod) = look.replacement() {
         if !replacement::in_time(pod, deadline, now) {
             return Some(execute::not_ready(&format!(
@@ -258,6 +317,7 @@ mod tests {
             digest: digest_text("d"),
             intent_at: at("00:30"),
             send_before: at("00:45"),
+            resource_version: "7".into(),
             before: BTreeSet::new(),
         }
     }
@@ -267,8 +327,18 @@ mod tests {
         new: &[countersign_integrations::kubernetes::PodRecord],
         now: &str,
     ) -> Option<Code> {
+        verdict_of_version("8", old, new, now)
+    }
+
+    fn verdict_of_version(
+        version: &str,
+        old: Old,
+        new: &[countersign_integrations::kubernetes::PodRecord],
+        now: &str,
+    ) -> Option<Code> {
         let look = Look {
             old,
+            version: (old != Old::Gone).then(|| version.to_owned()),
             new: new.to_vec(),
         };
         judge(&case(), &look, at(now)).map(|outcome| outcome.reason.code)
@@ -276,12 +346,20 @@ mod tests {
 
     #[test]
     fn an_untouched_pod_says_nothing_until_nobody_can_still_be_sending() {
-        // Sent until 00:45, then both timeouts and the skew: 25 s.
-        assert_eq!(verdict(Old::Untouched, &[], "01:09"), None);
+        // Sent until 00:45, then both timeouts and the skew of two clocks: 30 s.
+        assert_eq!(verdict(Old::Untouched, &[], "01:14"), None);
         assert_eq!(
-            verdict(Old::Untouched, &[], "01:10"),
+            verdict(Old::Untouched, &[], "01:15"),
             Some(Code::NotApplied)
         );
+    }
+
+    #[test]
+    fn a_pod_of_the_very_version_that_was_to_be_evicted_is_waited_for_longer() {
+        let unchanged = |now| verdict_of_version("7", Old::Untouched, &[], now);
+        assert_eq!(unchanged("01:15"), None);
+        assert_eq!(unchanged("02:14"), None);
+        assert_eq!(unchanged("02:15"), Some(Code::NotApplied));
     }
 
     #[test]

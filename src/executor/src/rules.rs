@@ -1,15 +1,18 @@
 //! The executor's own policy, registry and attestation keys, read again when the files change.
 //!
 //! A bad new file keeps what was read before: an executor that forgot its rules could not even
-//! refuse properly. It is told in the heartbeat until the file is mended.
+//! refuse properly. But what cannot be read may be a revocation, so nothing is admitted or carried
+//! out until the file is mended, and the heartbeat tells.
 
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use anyhow::{Context as _, bail};
-use countersign_domain::{KeyRing, Policy, Registry, Tier};
+use countersign_domain::{Code, KeyRing, Policy, Reason, Registry, Tier};
 
 use crate::config::Config;
+
+const UNTIL_MENDED: &str = "nothing is admitted or carried out until it is mended";
 
 /// One consistent set of rules.
 #[derive(Debug, Clone)]
@@ -49,6 +52,19 @@ impl Rules {
                 rule.name
             );
         }
+        // It opens the tickets and may well move them: no human said anything then.
+        if let Some(person) = config
+            .jira
+            .as_ref()
+            .and_then(|jira| registry.by_jira_account(&jira.bot_account_id))
+        {
+            bail!(
+                "the registry {} is not valid: person `{}` has the Jira account of \
+                 `jira.bot_account_id`, which is the bot's",
+                config.registry_file.display(),
+                person.id
+            );
+        }
         Ok(Self { policy, registry })
     }
 }
@@ -69,12 +85,11 @@ struct Now {
 impl Watched {
     /// Starts from files that must be good.
     pub fn start(config: Arc<Config>, attestation: KeyRing) -> anyhow::Result<Self> {
-        let rules = Arc::new(Rules::read(&config)?);
-        let seen = texts(&config)?;
         let now = Now {
-            rules,
+            rules: Arc::new(Rules::read(&config)?),
             attestation: Arc::new(attestation),
-            seen,
+            // So that what changes while we start is read, too.
+            seen: Default::default(),
             problem: None,
         };
         Ok(Self {
@@ -96,6 +111,17 @@ impl Watched {
         self.read().problem.clone()
     }
 
+    /// Why nothing may be admitted or carried out by these rules. The details are for operators.
+    pub fn unusable(&self) -> Option<Reason> {
+        self.read().problem.as_ref().map(|_| {
+            Reason::new(
+                Code::PolicyUnmet,
+                "the executor's new policy, registry or key file cannot be used; nothing is \
+                 carried out until it is mended",
+            )
+        })
+    }
+
     /// Looks at the files again; parses only when their text changed.
     pub fn refresh(&self) {
         let found = match texts(&self.config) {
@@ -104,7 +130,7 @@ impl Watched {
             Err(error) => {
                 // Forgotten, so that the same text is parsed again once it can be read again.
                 self.write().seen = Default::default();
-                return self.complain(&format!("{error:#}; the files read before stay in force"));
+                return self.complain(&format!("{error:#}; {UNTIL_MENDED}"));
             }
         };
         let [policy, registry, keys] = &found;
@@ -122,7 +148,7 @@ impl Watched {
                 now.problem = None;
             }
             Err(error) => {
-                self.complain(&format!("{error:#}; the files read before stay in force"));
+                self.complain(&format!("{error:#}; {UNTIL_MENDED}"));
                 self.write().seen = found;
             }
         }
@@ -211,11 +237,44 @@ mod tests {
         std::fs::remove_file(&policy).unwrap();
         watched.refresh();
         assert!(watched.problem().unwrap().contains("cannot read"));
+        assert_eq!(watched.unusable().unwrap().code, Code::PolicyUnmet);
 
         std::fs::write(&policy, RULE.replace("\"low\"", "\"high\"")).unwrap();
         watched.refresh();
         assert_eq!(watched.problem(), None);
+        assert_eq!(watched.unusable(), None);
         assert_ne!(watched.rules().policy.hash(), hash);
+    }
+
+    #[test]
+    fn what_changed_while_starting_is_read_at_the_first_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("policy.toml");
+        std::fs::write(&policy, RULE).unwrap();
+        let watched = start(folder.path()).unwrap();
+        let hash = watched.rules().policy.hash();
+        std::fs::write(&policy, RULE.replace("\"low\"", "\"high\"")).unwrap();
+        watched.refresh();
+        assert_ne!(watched.rules().policy.hash(), hash);
+    }
+
+    #[test]
+    fn the_bots_account_is_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("policy.toml"), RULE).unwrap();
+        start(folder.path()).unwrap();
+        let path = folder.path().join("executor.toml");
+        let jira = "[jira]\nbase_url=\"https://x\"\nemail=\"e\"\ntoken=\"t\"\nproject_id=\"1\"\n\
+            issue_type_id=\"1\"\nbot_account_id=\"bot\"\napproving_status_ids=[\"5\"]\n\
+            declining_status_ids=[\"6\"]\n";
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text + jira).unwrap();
+        let config = Config::load(&path).unwrap();
+        let registry = "[[person]]\nid=\"ann\"\ngroups=[]\njira=[\"bot\"]\n";
+        let error = Rules::parse(&config, RULE, registry).unwrap_err();
+        assert!(format!("{error:#}").contains("`ann`"), "{error:#}");
+        let registry = registry.replace("bot", "ann-1");
+        assert!(Rules::parse(&config, RULE, &registry).is_ok());
     }
 
     #[test]

@@ -2,14 +2,17 @@
 //! it is not used at all; its pointer to the issue is held against the configuration and against
 //! the text that the statement renders to.
 
-use countersign_domain::{Code, JiraMove, Reason, Signed, Statement, Verb};
+use countersign_domain::{Code, JiraMove, Reason, Registry, Signed, Statement, Verb};
 use countersign_integrations::jira::ticket::{TicketText, render_ticket};
 use countersign_integrations::jira::{
     ChangeEntry, IssueRecord, JiraError, JiraReader, edited_after_creation, latest_status_move,
+    status_moves,
 };
 use countersign_store::Ticket;
+use jiff::Timestamp;
 
 use crate::config::Jira;
+use crate::timing::SKEW;
 
 /// Can look at tickets.
 pub struct TicketLook {
@@ -30,6 +33,9 @@ struct Expected {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     pub moved: Option<JiraMove>,
+    /// All moves to a declining status since the question was asked, also those that somebody
+    /// undid.
+    pub declined: Vec<JiraMove>,
     /// Why a move that is there does not count, for people.
     pub note: Option<String>,
 }
@@ -37,9 +43,19 @@ pub struct Answer {
 impl Answer {
     fn note(sentence: impl Into<String>) -> Self {
         Self {
-            moved: None,
             note: Some(sentence.into()),
+            ..Self::default()
         }
+    }
+
+    /// What counts: a person's "no", whatever became of the ticket afterwards; else the latest
+    /// move.
+    pub fn said(&self, registry: &Registry) -> Option<&JiraMove> {
+        let person = |moved: &&JiraMove| {
+            !registry.is_jira_bot(&moved.account)
+                && registry.by_jira_account(&moved.account).is_some()
+        };
+        self.declined.iter().find(person).or(self.moved.as_ref())
     }
 }
 
@@ -71,7 +87,8 @@ impl TicketLook {
             (Err(error), _) | (_, Err(error)) => return Err(unreachable(&error)),
         };
         let text = render_ticket(statement.body(), &statement.digest());
-        self.expected.judge(id, &issue, &log, &text)
+        let asked_at = statement.body().admitted_at;
+        self.expected.judge(id, &issue, &log, &text, asked_at)
     }
 }
 
@@ -89,16 +106,48 @@ impl Expected {
         issue: &IssueRecord,
         log: &[ChangeEntry],
         text: &TicketText,
+        asked_at: Timestamp,
+    ) -> Result<Answer, Reason> {
+        let ours = issue.id == id
+            && issue.project_id == self.project_id
+            && issue.issue_type_id == self.issue_type_id
+            && issue.creator_account_id.as_deref() == Some(&self.bot_account_id);
+        let mut answer = self.standing(issue, log, text, ours)?;
+        if ours {
+            answer.declined = self.declined(log, asked_at);
+        }
+        Ok(answer)
+    }
+
+    fn declined(&self, log: &[ChangeEntry], asked_at: Timestamp) -> Vec<JiraMove> {
+        status_moves(log)
+            .into_iter()
+            .filter(|moved| self.declining.contains(&moved.to_status_id))
+            .filter(|moved| asked_at.duration_since(moved.at) <= SKEW)
+            .filter_map(|moved| {
+                let account = moved.author_account_id?;
+                (account != self.bot_account_id).then_some(JiraMove {
+                    verb: Verb::Reject,
+                    account,
+                    at: moved.at,
+                })
+            })
+            .collect()
+    }
+
+    /// What the ticket's present status says.
+    fn standing(
+        &self,
+        issue: &IssueRecord,
+        log: &[ChangeEntry],
+        text: &TicketText,
+        ours: bool,
     ) -> Result<Answer, Reason> {
         let verb = match &issue.status_id {
             status if self.approving.contains(status) => Verb::Approve,
             status if self.declining.contains(status) => Verb::Reject,
             _ => return Ok(Answer::default()),
         };
-        let ours = issue.id == id
-            && issue.project_id == self.project_id
-            && issue.issue_type_id == self.issue_type_id
-            && issue.creator_account_id.as_deref() == Some(&self.bot_account_id);
         if !ours {
             return Ok(Answer::note(
                 "the ticket was not opened by the bot in the configured project and type",
@@ -115,6 +164,11 @@ impl Expected {
                 "the ticket was moved by an account that Jira does not name",
             ));
         };
+        if account == self.bot_account_id {
+            return Ok(Answer::note(
+                "the ticket was moved by the bot that opened it: no human said anything",
+            ));
+        }
         let moved = JiraMove {
             verb,
             account,
@@ -142,7 +196,7 @@ impl Expected {
         }
         Ok(Answer {
             moved: Some(moved),
-            note: None,
+            ..Answer::default()
         })
     }
 }
@@ -205,7 +259,21 @@ mod tests {
     }
 
     fn judge(issue: &IssueRecord, log: &[ChangeEntry]) -> Result<Answer, Reason> {
-        expected().judge("7", issue, log, &text())
+        expected().judge("7", issue, log, &text(), asked_at())
+    }
+
+    fn asked_at() -> Timestamp {
+        "2026-11-22T02:00:00Z".parse().unwrap()
+    }
+
+    /// A move by that account, so many seconds after the question.
+    fn moved(to: &str, account: &str, seconds: i64) -> ChangeEntry {
+        ChangeEntry {
+            id: (100 + seconds).to_string(),
+            created: asked_at() + jiff::SignedDuration::from_secs(seconds),
+            author_account_id: Some(account.into()),
+            ..change("status", to)
+        }
     }
 
     #[test]
@@ -267,6 +335,43 @@ mod tests {
             judge(&issue("6"), &no).unwrap().moved.unwrap().verb,
             Verb::Reject
         );
+    }
+
+    #[test]
+    fn a_no_that_somebody_moved_away_is_still_a_no() {
+        let registry = "[[person]]\nid=\"maria\"\ngroups=[]\njira=[\"maria\"]\n\
+            [[person]]\nid=\"bob\"\ngroups=[]\njira=[\"bob\"]\n";
+        let registry = Registry::from_toml(registry).unwrap();
+        let said = |status: &str, log: &[ChangeEntry]| {
+            let answer = judge(&issue(status), log).unwrap();
+            answer
+                .said(&registry)
+                .map(|moved| (moved.verb, moved.account.clone()))
+        };
+        let no = Some((Verb::Reject, "maria".to_owned()));
+        let undone = [moved("6", "maria", 60), moved("5", "bob", 120)];
+        assert_eq!(said("5", &undone), no);
+        let reopened = [moved("6", "maria", 60), moved("3", "bob", 120)];
+        assert_eq!(said("3", &reopened), no);
+
+        // Nobody's account, the bot's, or from before the question: only what stands counts.
+        let yes = Some((Verb::Approve, "bob".to_owned()));
+        for (account, seconds) in [("stranger", 60), ("bot", 60), ("maria", -60)] {
+            let log = [moved("6", account, seconds), moved("5", "bob", 120)];
+            assert_eq!(said("5", &log), yes, "{account}");
+        }
+        let mut other = issue("5");
+        other.creator_account_id = Some("eve".into());
+        assert!(judge(&other, &undone).unwrap().declined.is_empty());
+    }
+
+    #[test]
+    fn the_bot_that_opened_the_ticket_answers_nothing() {
+        for status in ["5", "6"] {
+            let answer = judge(&issue(status), &[moved(status, "bot", 60)]).unwrap();
+            assert!(answer.moved.is_none() && answer.declined.is_empty());
+            assert!(answer.note.unwrap().contains("bot"));
+        }
     }
 
     #[test]

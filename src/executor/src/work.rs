@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 use countersign_domain::{Clock as _, OsEntropy, SystemClock};
 use countersign_store::{Claimed, ExecutorStore, Heartbeat, Orphan, StoreError, ToAdmit};
 use countersign_telemetry::Metrics;
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admitting::{Admitting, PLACES, Taken};
 use crate::config::{ClusterLock, Config};
 use crate::executor::{Executor, Failure};
 use crate::health::{self, Part, Status};
 use crate::rules::Watched;
 use crate::ticket_look::TicketLook;
-use crate::timing::{LEASE, PerMinute, SKEW};
+use crate::timing::{LEASE, PerMinute};
 use crate::{admit, cluster, connect, execute, keys, resolve};
 
-/// Pieces of work at once, watching not counted.
-const SLOTS: usize = 4;
-/// Of these, admissions may take so many: approved work must never wait behind them.
-const ADMITTING: usize = 3;
+/// Pieces of work at once, watching not counted. More than admissions can take: approved work must
+/// never wait behind them.
+const SLOTS: usize = PLACES + 1;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Kubernetes kills after 30 s by default.
 const LEAVE_WITHIN: Duration = Duration::from_secs(18);
@@ -48,7 +48,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         ));
     }
     let entropy = OsEntropy;
-    let signer = keys::read_or_make(&config.keys.file, &config.keys.public_file, &entropy)?;
+    let files = &config.keys;
+    let pin = keys::pin_path(&files.file, &config.cluster.id);
+    let signer = keys::read_or_make(&files.file, &files.public_file, &pin, &entropy)?;
+    let own_keys = keys::own_ring(&signer, &files.former_public_files)?;
     tracing::info!(
         kid = signer.kid(),
         instance = config.instance(),
@@ -86,7 +89,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
                 cluster,
                 capabilities,
                 tickets,
-                own_keys: signer.key_ring(),
+                own_keys,
                 signer,
                 watched,
                 status: Arc::clone(&status),
@@ -94,6 +97,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
                 stop: stop.clone(),
                 tasks: TaskTracker::new(),
             });
+            // Nothing is claimed by a clock that was not held against the API server's.
+            if !probe(&executor).await {
+                let sentence = "the API server's clock was not read yet".to_owned();
+                status.set(Part::Clock, Some(sentence));
+            }
             status.set(Part::Starting, None);
             tokio::spawn(probe_cluster(Arc::clone(&executor)));
             work(&executor, &config).await;
@@ -116,13 +124,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 enum Work {
     Approved(Box<Claimed>),
     Orphan(Box<Orphan>),
-    Proposal(Box<ToAdmit>, OwnedSemaphorePermit),
+    Proposal(Box<ToAdmit>, Taken),
 }
 
 async fn work(executor: &Arc<Executor>, config: &Config) {
     let poll = config.poll_interval().unwrap_or(Duration::from_millis(250));
     let slots = Arc::new(Semaphore::new(SLOTS));
-    let admitting = Arc::new(Semaphore::new(ADMITTING));
+    let admitting = Admitting::new();
     let mut limit = PerMinute::new(config.admissions_per_minute);
     let mut changes = executor.store.changes();
     let mut watching = true;
@@ -165,9 +173,13 @@ async fn work(executor: &Arc<Executor>, config: &Config) {
 
 async fn next(
     executor: &Executor,
-    admitting: &Arc<Semaphore>,
+    admitting: &Admitting,
     limit: &mut PerMinute,
 ) -> Result<Option<Work>, StoreError> {
+    // Leases would be judged by a wrong clock: others' as run out, our own as valid for too long.
+    if executor.status.is_set(Part::Clock) {
+        return Ok(None);
+    }
     let Executor {
         store,
         cluster,
@@ -188,19 +200,27 @@ async fn next(
     {
         return Ok(Some(Work::Orphan(Box::new(orphan))));
     }
-    let Ok(place) = Arc::clone(admitting).try_acquire_owned() else {
+    let Some(mut place) = admitting.place() else {
         return Ok(None);
     };
-    if !limit.allows(Instant::now()) {
-        return Ok(None);
+    while limit.allows(Instant::now()) {
+        let found = store.next_to_admit(&cluster.id, instance, LEASE, now());
+        let Some(work) = found.await? else {
+            return Ok(None);
+        };
+        match admitting.take(place, &work.action.proposal.agent, Instant::now()) {
+            Ok(taken) => {
+                limit.take();
+                return Ok(Some(Work::Proposal(Box::new(work), taken)));
+            }
+            Err((back, wait)) => {
+                place = back;
+                let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);
+                admit::park(executor, &work, wait).await?;
+            }
+        }
     }
-    let found = store
-        .next_to_admit(&cluster.id, instance, LEASE, now())
-        .await?;
-    Ok(found.map(|work| {
-        limit.take();
-        Work::Proposal(Box::new(work), place)
-    }))
+    Ok(None)
 }
 
 async fn handle(executor: Arc<Executor>, work: Work, slot: OwnedSemaphorePermit) {
@@ -214,7 +234,7 @@ async fn handle(executor: Arc<Executor>, work: Work, slot: OwnedSemaphorePermit)
             drop(slot);
             (orphan.action.id, resolve::adopt(&executor, *orphan).await)
         }
-        Work::Proposal(work, _place) => {
+        Work::Proposal(work, _taken) => {
             let id = work.action.id;
             let done = admit::admit(&executor, *work).await;
             drop(slot);
@@ -241,36 +261,27 @@ async fn leave(executor: &Executor) {
 /// Tells now and then whether approved work could run.
 async fn probe_cluster(executor: Arc<Executor>) {
     loop {
-        let (uid, date) = tokio::join!(
-            executor.reader.kube_system_uid(),
-            executor.reader.server_date()
-        );
-        let now = executor.clock.now();
-        let problem = match (uid, date) {
-            (Err(error), _) | (_, Err(error)) => {
-                Some(format!("the cluster cannot be read: {error}"))
-            }
-            (Ok(uid), _) if uid != executor.cluster.kube_system_uid => {
-                Some("the cluster behind this executor is another one now".to_owned())
-            }
-            (Ok(_), Ok(date)) => skew(now, date),
-        };
-        executor.status.set(Part::Cluster, problem);
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
             () = executor.stop.cancelled() => return,
         }
+        probe(&executor).await;
     }
 }
 
-fn skew(now: Timestamp, date: Timestamp) -> Option<String> {
-    let skew = now.duration_since(date).abs();
-    (skew > SKEW).then(|| {
-        format!(
-            "this clock and the API server's differ by {} s: correct one",
-            skew.as_secs()
-        )
-    })
+/// One look at the cluster's identity and clock. Whether the clock could be read.
+async fn probe(executor: &Executor) -> bool {
+    let (uid, time) = tokio::join!(executor.reader.kube_system_uid(), executor.api_time());
+    let read = time.is_ok();
+    let problem = match (uid, time) {
+        (Err(error), _) | (_, Err(error)) => Some(format!("the cluster cannot be read: {error}")),
+        (Ok(uid), _) if uid != executor.cluster.kube_system_uid => {
+            Some("the cluster behind this executor is another one now".to_owned())
+        }
+        (Ok(_), Ok(_)) => None,
+    };
+    executor.status.set(Part::Cluster, problem);
+    read
 }
 
 #[derive(Clone)]

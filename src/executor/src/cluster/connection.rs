@@ -59,10 +59,19 @@ struct Details {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Cause {
+    reason: String,
     message: String,
 }
 
 impl StatusBody {
+    /// Whether a disruption budget is the cause. A 429 alone says no more than "not now".
+    pub fn names_budget(&self) -> bool {
+        let causes = &self.details.causes;
+        causes
+            .iter()
+            .any(|cause| cause.reason == "DisruptionBudget")
+    }
+
     /// The message with its causes, safe to show on one line.
     pub fn sentence(&self) -> String {
         let causes: Vec<&str> = self
@@ -250,5 +259,16 @@ mod tests {
             body.sentence(),
             "Cannot evict pod. The disruption budget x needs 2"
         );
+    }
+
+    #[test]
+    fn only_a_cause_that_names_it_blames_the_budget() {
+        let body = |causes: Value| -> StatusBody {
+            let body = json!({"message": "not now", "details": {"causes": causes}});
+            serde_json::from_value(body).unwrap()
+        };
+        assert!(body(json!([{"reason": "DisruptionBudget", "message": "x"}])).names_budget());
+        assert!(!body(json!([])).names_budget());
+        assert!(!StatusBody::default().names_budget());
     }
 }

@@ -58,7 +58,10 @@ impl DryRun {
         let sentence = body.sentence();
         match status {
             status if status.is_success() => Preview::Accepted,
-            StatusCode::TOO_MANY_REQUESTS => Preview::OverBudget(sentence),
+            StatusCode::TOO_MANY_REQUESTS if body.names_budget() => Preview::OverBudget(sentence),
+            StatusCode::TOO_MANY_REQUESTS => {
+                Preview::Unreachable(format!("the API server is too busy (429): {sentence}"))
+            }
             StatusCode::CONFLICT | StatusCode::NOT_FOUND => Preview::Changed(sentence),
             // Two budgets for one pod: the API server answers 500, and will again.
             StatusCode::INTERNAL_SERVER_ERROR if sentence.contains("PodDisruptionBudget") => {

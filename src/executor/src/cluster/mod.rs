@@ -17,7 +17,7 @@ mod writer;
 use std::path::Path;
 
 pub use dry_run::{DryRun, Preview};
-pub use register::{Burn, Nonce, NotSpent, Register, RegisterError};
+pub use register::{Burn, Nonce, NotSpent, Record, Register, RegisterError};
 pub use writer::{Sent, Writer};
 
 /// How the cluster is reached.

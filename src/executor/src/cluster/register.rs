@@ -2,16 +2,22 @@
 //! namespace of the target cluster. Creating an object is atomic, and nobody here may update or
 //! delete one, so an action has one chance, whatever a restored or hostile database says.
 
-use countersign_domain::{ActionId, Authorized, Digest, Entropy, random_token};
+use std::time::Duration;
+
+use countersign_domain::{ActionId, Authorized, Clock, Digest, Entropy, random_token};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::connection::Connection;
+use crate::timing::Deadline;
 
 /// Prefix of the holder in a record that only shuts the door: nothing was ever sent under it.
 const BURNT: &str = "burnt-by-";
 const STATEMENT: &str = "countersign.dev/statement";
+/// Between two tries to spend.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Can read and create spent records.
 pub struct Register {
@@ -55,8 +61,24 @@ impl Nonce {
 pub enum Burn {
     /// There was no record: nothing was sent, and nothing ever can be.
     Shut,
-    /// A record was there already, made by somebody who may have sent.
-    SpentBefore,
+    /// A record was there already, made at that time by somebody who may have sent.
+    SpentBefore(Timestamp),
+}
+
+/// A record that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// A claim's nonce, or who shut the door.
+    pub holder: String,
+    /// By the API server's clock, whole seconds.
+    pub created_at: Timestamp,
+}
+
+impl Record {
+    /// It only shut the door: nothing was ever sent under it.
+    pub fn is_burnt(&self) -> bool {
+        self.holder.starts_with(BURNT)
+    }
 }
 
 /// The register gives no answer, or not one that can be used.
@@ -80,7 +102,14 @@ pub enum NotSpent {
 
 #[derive(Deserialize)]
 struct LeaseObject {
+    metadata: Metadata,
     spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    creation_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -93,8 +122,8 @@ struct Spec {
 /// What creating a record came to.
 enum Created {
     Now,
-    /// The holder of the record that was there.
-    Before(String),
+    /// The record that was there.
+    Before(Record),
 }
 
 impl Register {
@@ -105,23 +134,35 @@ impl Register {
         }
     }
 
-    /// Whether a record exists. `Some(true)`: one that only shut the door.
-    pub async fn look(&self, action: ActionId) -> Result<Option<bool>, RegisterError> {
-        Ok(self
-            .holder(action)
-            .await?
-            .map(|holder| holder.starts_with(BURNT)))
-    }
-
     /// Spends the action's one chance. The nonce is used up here, so a record that holds it was
-    /// made by this very call, and nothing was sent under it yet.
-    pub async fn spend(&self, authorized: &Authorized, nonce: Nonce) -> Result<Spent, NotSpent> {
+    /// made by this very call, and nothing was sent under it yet. Where no answer comes it is tried
+    /// again, under the same nonce, until the permission ends.
+    pub async fn spend(
+        &self,
+        authorized: &Authorized,
+        nonce: Nonce,
+        deadline: Deadline,
+        clock: &dyn Clock,
+    ) -> Result<Spent, NotSpent> {
         let action = authorized.statement().action_id;
         let statement = authorized.digest();
-        match self.create(action, &statement, nonce.as_str()).await? {
-            Created::Now => Ok(Spent { action, statement }),
-            Created::Before(holder) if holder == nonce.0 => Ok(Spent { action, statement }),
-            Created::Before(_) => Err(NotSpent::Before),
+        loop {
+            let creating = self.create(action, &statement, nonce.as_str());
+            let lost = match tokio::time::timeout(deadline.left(clock.now()), creating).await {
+                Ok(Ok(Created::Now)) => return Ok(Spent { action, statement }),
+                Ok(Ok(Created::Before(record))) if record.holder == nonce.0 => {
+                    return Ok(Spent { action, statement });
+                }
+                Ok(Ok(Created::Before(_))) => return Err(NotSpent::Before),
+                Ok(Err(refused @ RegisterError::Refused(_))) => return Err(refused.into()),
+                Ok(Err(lost)) => lost,
+                Err(_) => RegisterError::Unreachable("no answer in time".to_owned()),
+            };
+            if deadline.left(clock.now()) <= PAUSE {
+                return Err(lost.into());
+            }
+            tracing::warn!(%action, error = %lost, "not spent yet; again");
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -136,8 +177,8 @@ impl Register {
         let holder = format!("{BURNT}{}", random_token(entropy));
         Ok(match self.create(action, statement, &holder).await? {
             Created::Now => Burn::Shut,
-            Created::Before(found) if found.starts_with(BURNT) => Burn::Shut,
-            Created::Before(_) => Burn::SpentBefore,
+            Created::Before(found) if found.is_burnt() => Burn::Shut,
+            Created::Before(found) => Burn::SpentBefore(found.created_at),
         })
     }
 
@@ -174,9 +215,9 @@ impl Register {
             match status {
                 StatusCode::CREATED => return Ok(Created::Now),
                 StatusCode::CONFLICT => {
-                    let holder = self.holder(action).await?;
+                    let record = self.look(action).await?;
                     // A record that is there and then not cannot be: nobody may delete one.
-                    return holder.map(Created::Before).ok_or_else(|| {
+                    return record.map(Created::Before).ok_or_else(|| {
                         RegisterError::Unreachable("the record vanished again".to_owned())
                     });
                 }
@@ -193,7 +234,8 @@ impl Register {
         Err(RegisterError::Unreachable(last))
     }
 
-    async fn holder(&self, action: ActionId) -> Result<Option<String>, RegisterError> {
+    /// The action's record, if there is one.
+    pub async fn look(&self, action: ActionId) -> Result<Option<Record>, RegisterError> {
         let path = format!("{}/{action}", self.collection());
         let answer = self
             .connection
@@ -207,7 +249,10 @@ impl Register {
                 let lease: LeaseObject = serde_json::from_value(answer.body).map_err(|_| {
                     RegisterError::Unreachable("the record cannot be understood".to_owned())
                 })?;
-                Ok(Some(lease.spec.holder_identity))
+                Ok(Some(Record {
+                    holder: lease.spec.holder_identity,
+                    created_at: lease.metadata.creation_timestamp,
+                }))
             }
             status => Err(RegisterError::Unreachable(format!(
                 "{} ({})",

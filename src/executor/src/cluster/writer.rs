@@ -20,7 +20,12 @@ pub enum Sent {
     /// The API server carried it out.
     Accepted,
     /// The API server did not carry it out: its status and its sentence.
-    Rejected { status: u16, sentence: String },
+    Rejected {
+        status: u16,
+        sentence: String,
+        /// A disruption budget is the cause.
+        over_budget: bool,
+    },
     /// Nothing was sent: the permission had run out.
     TooLate,
     /// It is not known whether it was carried out.
@@ -73,6 +78,7 @@ impl Writer {
             status if definite && status != StatusCode::REQUEST_TIMEOUT => Sent::Rejected {
                 status: status.as_u16(),
                 sentence: said.sentence(),
+                over_budget: said.names_budget(),
             },
             status => Sent::Unknown(format!("the API server answered {status}")),
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use countersign_domain::{Code, StateName};
 
-use crate::world::World;
+use crate::world::{World, text};
 
 /// Crashes at `point`, starts a new executor, and returns how it ended and how many evictions the
 /// cluster saw.
@@ -116,4 +116,40 @@ async fn an_old_copy_of_the_database_runs_nothing_twice() {
         executor.terminate().await;
         assert_eq!(evicted(&world).await, 1);
     }
+}
+
+/// Crashes after the intent, then starts an executor with a new key; `former` says that it knows the
+/// old one. Returns the code and the message of the end.
+async fn with_a_new_key(former: bool) -> (Code, String) {
+    let world = World::new().await;
+    let at = |name: &str| world.folder.path().join(name);
+    let mut first = world.executor(Some("intent.after"));
+    let id = world.propose(&world.failing_pod("inventory").await).await;
+    world.wait(id, StateName::Pending).await;
+    world.approve(id).await;
+    first.ended().await;
+    copy(&at("executor.pub"), &at("former.pub"));
+    std::fs::remove_file(at("executor.key")).unwrap();
+    std::fs::remove_file(at("executor.try.cluster")).unwrap();
+    if former {
+        let text = std::fs::read_to_string(at("executor.toml")).unwrap();
+        let keys = "[keys]\nformer_public_files = [\"former.pub\"]";
+        std::fs::write(at("executor.toml"), text.replace("[keys]", keys)).unwrap();
+    }
+    let _second = world.executor(None);
+    let end = world.wait(id, StateName::Failed).await;
+    let lease = format!("/apis/coordination.k8s.io/v1/namespaces/countersign-executor/leases/{id}");
+    let holder = text(&world.get(&lease).await, "/spec/holderIdentity");
+    assert!(holder.starts_with("burnt-by-"), "the door is shut");
+    assert!(world.evictions().await.is_empty());
+    let reason = end.state.end().unwrap().reason.clone();
+    (reason.code, reason.message)
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_closed_by_the_register_and_a_former_key_opens_it() {
+    let (lost, known) = tokio::join!(with_a_new_key(false), with_a_new_key(true));
+    assert_eq!(lost.0, Code::StatementForged);
+    assert!(lost.1.contains("nothing was sent"), "{}", lost.1);
+    assert_eq!(known.0, Code::Interrupted);
 }

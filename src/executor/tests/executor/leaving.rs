@@ -51,11 +51,28 @@ async fn it_leaves_with_its_parent_and_says_how_it_is() {
 #[tokio::test]
 async fn another_cluster_under_the_same_name_is_refused() {
     let world = World::new().await;
-    std::fs::write(
-        world.folder.path().join("executor.try.cluster"),
-        "another\n",
-    )
-    .unwrap();
+    let mut executor = world.executor(None);
+    world.heartbeat("ok").await;
+    executor.terminate().await;
+    let pin = world.folder.path().join("executor.try.cluster");
+    std::fs::write(&pin, "another\n").unwrap();
     let mut executor = world.executor(None);
     assert!(!executor.ended().await.success());
+    assert!(
+        executor.log().contains("another cluster"),
+        "{}",
+        executor.log()
+    );
+}
+
+#[tokio::test]
+async fn a_lost_key_is_not_replaced_in_silence() {
+    let world = World::new().await;
+    let mut executor = world.executor(None);
+    world.heartbeat("ok").await;
+    executor.terminate().await;
+    std::fs::remove_file(world.folder.path().join("executor.key")).unwrap();
+    let mut executor = world.executor(None);
+    assert!(!executor.ended().await.success());
+    assert!(executor.log().contains("is gone"), "{}", executor.log());
 }

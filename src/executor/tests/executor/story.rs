@@ -280,3 +280,70 @@ async fn a_freeze_holds_and_its_end_lets_go() {
     world.policy(str::to_owned);
     world.wait(id, StateName::Succeeded).await;
 }
+
+#[tokio::test]
+async fn a_blip_while_spending_does_not_cost_the_chance() {
+    let world = World::new().await;
+    let _executor = world.executor(None);
+    let pod = world.failing_pod("inventory").await;
+    let id = world.propose(&pod).await;
+    world.wait(id, StateName::Pending).await;
+    let blip = json!({"kind": "503", "resource": "leases", "verb": "create", "count": 6});
+    world.control("fail", blip).await;
+    world.approve(id).await;
+    world.wait(id, StateName::Succeeded).await;
+    assert_eq!(world.evictions().await, [pod.0]);
+}
+
+#[tokio::test]
+async fn rules_that_cannot_be_read_hold_what_they_might_have_revoked() {
+    let world = World::new().await;
+    let _executor = world.executor(None);
+    let pod = world.failing_pod("inventory").await;
+    let id = world.propose(&pod).await;
+    world.wait(id, StateName::Pending).await;
+    std::fs::write(world.folder.path().join("registry.toml"), "[[person]\n").unwrap();
+    world
+        .heartbeat_where(|status| status.contains("registry.toml is not valid"))
+        .await;
+    world.approve(id).await;
+    let next = world.propose(&world.failing_pod("checkout").await).await;
+    for id in [id, next] {
+        let held = world
+            .wait_until(id, "held", |action| action.state.held().is_some())
+            .await;
+        assert_eq!(held.state.held().unwrap().reason.code, Code::PolicyUnmet);
+    }
+    assert!(world.evictions().await.is_empty());
+    world.registry();
+    world.wait(next, StateName::Pending).await;
+    world.wait(id, StateName::Succeeded).await;
+}
+
+#[tokio::test]
+async fn a_row_set_back_to_approved_after_the_eviction_is_not_said_to_have_done_nothing() {
+    let world = World::new().await;
+    let _executor = world.executor(None);
+    // Its replacement never gets Ready, so the execution is watched for 20 s.
+    let id = world.propose(&world.failing_pod("search").await).await;
+    world.wait(id, StateName::Pending).await;
+    world.approve(id).await;
+    world.wait(id, StateName::Executing).await;
+    while world.evictions().await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    world
+        .tamper(&format!(
+            "UPDATE actions SET state = 'approved', version = version + 1, lease_token = NULL, \
+             lease_holder = NULL, lease_until = NULL WHERE id = '{id}'"
+        ))
+        .await;
+    let refused = world.wait(id, StateName::Refused).await;
+    assert_eq!(code(&refused), Code::AlreadySpent);
+    assert!(
+        message(&refused).contains("probably evicted"),
+        "{}",
+        message(&refused)
+    );
+    assert_eq!(world.evictions().await.len(), 1);
+}

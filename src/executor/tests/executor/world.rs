@@ -10,6 +10,7 @@ use countersign_domain::{
     Target, Verb, digest_text,
 };
 use countersign_playground::cluster;
+use countersign_store::testing::Tamper;
 use countersign_store::{
     ActionDetail, Caps, Database, NewDecision, NextState, OpenOptions, Proposed, ServerStore,
     Ticket, Transition,
@@ -256,7 +257,7 @@ impl World {
                 return action;
             }
             assert!(
-                started.elapsed() < Duration::from_secs(90) && !is_other_end(&action, what),
+                started.elapsed() < Duration::from_secs(180) && !is_other_end(&action, what),
                 "waited for {what}, is {:?}",
                 action.state
             );
@@ -306,6 +307,16 @@ impl World {
         request.send().await.unwrap().json().await.unwrap()
     }
 
+    /// An attacker with every right on the database.
+    pub async fn tamper(&self, sql: &str) {
+        let url = format!(
+            "sqlite://{}",
+            self.folder.path().join("actions.db").display()
+        );
+        let tamper = Tamper::open(&url).await.unwrap();
+        assert_eq!(tamper.execute(sql).await.unwrap(), 1, "{sql}");
+    }
+
     /// Closes the database so that its file is whole, runs `change` on it, and opens it again.
     pub async fn with_file(&mut self, change: impl FnOnce(&Path)) {
         self.database.close().await;
@@ -316,12 +327,17 @@ impl World {
 
     /// Waits for a heartbeat with this status.
     pub async fn heartbeat(&self, status: &str) {
+        self.heartbeat_where(|said| said == status).await;
+    }
+
+    /// Waits for a heartbeat with such a status.
+    pub async fn heartbeat_where(&self, is: impl Fn(&str) -> bool) {
         let beating = async {
             loop {
                 let beats = self.store.heartbeats().await.unwrap();
                 if beats
                     .iter()
-                    .any(|beat| beat.status == status && beat.cluster_lock == "absent")
+                    .any(|beat| is(&beat.status) && beat.cluster_lock == "absent")
                 {
                     return;
                 }
@@ -342,6 +358,11 @@ impl World {
 
     pub fn policy(&self, change: impl FnOnce(&str) -> String) {
         std::fs::write(self.folder.path().join("policy.toml"), change(POLICY)).unwrap();
+    }
+
+    /// The registry as it was at first.
+    pub fn registry(&self) {
+        std::fs::write(self.folder.path().join("registry.toml"), REGISTRY).unwrap();
     }
 
     /// No budget room for an app, or room again.
