@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use countersign_domain::{OsEntropy, Signer};
+use countersign_domain::{Code, OsEntropy, Signer, StateName};
 use serde_json::{Value, json};
 
 const POLICY: &str = r#"
@@ -460,4 +460,39 @@ fn up_says_what_is_missing() {
     ]);
     assert!(told.contains("no context `c`"), "{told}");
     assert!(Path::new(env!("CARGO_BIN_EXE_countersign")).is_file());
+}
+
+/// Operators look words up: what a program can say or read must stand in the manual.
+#[test]
+fn the_manual_names_every_state_code_metric_and_key() {
+    let manual = include_str!("../../../docs/operating.md");
+    let mut words: Vec<String> = Vec::new();
+    words.extend(StateName::ALL.iter().map(|state| state.to_string()));
+    words.extend(Code::ALL.iter().map(|code| code.to_string()));
+    words.push(countersign_server::evidence::UNSIGNED.to_owned());
+    let metrics = include_str!("../../telemetry/src/metric.rs").split('"');
+    words.extend(
+        metrics
+            .filter(|text| text.starts_with("countersign_"))
+            .map(str::to_owned),
+    );
+    for word in words {
+        assert!(manual.contains(&format!("`{word}`")), "{word} is missing");
+    }
+    for sample in [
+        include_str!("../sample.toml"),
+        include_str!("../../executor/sample.toml"),
+    ] {
+        for line in sample.lines() {
+            let line = line.trim_start_matches("# ");
+            let Some((key, _)) = line.split_once(" = ") else {
+                continue;
+            };
+            if key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+                let known = [format!("`{key}`"), format!(".{key}`")];
+                let known = known.iter().any(|word| manual.contains(word));
+                assert!(known, "the key {key} is missing");
+            }
+        }
+    }
 }

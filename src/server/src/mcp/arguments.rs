@@ -351,7 +351,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn sentence(arguments: Value) -> String {
+    fn sentence(arguments: &Value) -> String {
         let schema = super::super::schema::input::<RestartPod>();
         let arguments = arguments.as_object().unwrap().clone();
         match fit::<RestartPod>("restart_pod", &schema, arguments) {
@@ -366,9 +366,9 @@ mod tests {
         let with = |name: &str, value: Value| {
             let mut all = good.clone();
             all[name] = value;
-            sentence(all)
+            sentence(&all)
         };
-        assert!(sentence(good.clone()).starts_with("RestartPod {"));
+        assert!(sentence(&good).starts_with("RestartPod {"));
         assert!(with("cluster", Value::Null).contains("cluster: None"));
         assert!(with("pod", json!(" web-1 ")).contains("\"web-1\""));
         for (name, value, want) in [

@@ -152,6 +152,9 @@ pub(super) fn headline(
             ),
             None => line("bad", "Rejected", message),
         },
+        State::Denied { end } if end.reason.code == Code::AlreadySpent => {
+            line("bad", "Denied: it had its one chance before", message)
+        }
         State::Denied { .. } => line("bad", "Denied: nobody was asked", message),
         State::Cancelled { .. } => line("odd", "Taken back by the proposer", message),
         State::Expired { end, .. } => {
