@@ -23,6 +23,7 @@ use super::view::{self, seats};
 use super::{Shared, Web, story};
 use crate::app::Rules;
 use crate::crash;
+use crate::workers::verdict;
 
 /// Longest reason, in characters; the form says so, too.
 const LONGEST_REASON: usize = 500;
@@ -179,12 +180,6 @@ fn answerable<'a>(
     };
     let statement = signed.body();
     let now = web.app.clock.now();
-    let said = |verb| {
-        detail
-            .decisions
-            .iter()
-            .any(|row| row.person == who.person && row.verb == verb)
-    };
     match verb {
         Verb::Approve => {
             if now >= statement.decide_by {
@@ -193,7 +188,7 @@ fn answerable<'a>(
                     format!("It was to be decided before {}.", statement.decide_by),
                 ));
             }
-            if said(Verb::Withdraw) {
+            if verdict::took_back(&detail.decisions, &who.person) {
                 return Err(forbidden(
                     "You withdrew your approval, which is final.".to_owned(),
                 ));
@@ -203,7 +198,10 @@ fn answerable<'a>(
         }
         // Anyone in the registry may say no; a session proves that much.
         Verb::Reject => {}
-        Verb::Withdraw if said(Verb::Approve) => {}
+        Verb::Withdraw
+            if verdict::standing(&detail.decisions)
+                .iter()
+                .any(|row| row.person == who.person) => {}
         Verb::Withdraw => {
             return Err(forbidden(
                 "You have not approved this, so there is nothing to withdraw.".to_owned(),

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::present::{Left, Moment, and_list, name_of, words};
 use super::statement::Shown;
 use crate::evidence::{self, Standing, Voucher};
+use crate::workers::verdict;
 
 /// Longest sentence that is repeated from elsewhere.
 const CAP: usize = 600;
@@ -86,7 +87,7 @@ pub(super) fn headline(
             )
         },
         State::Approved { .. } => {
-            let by = and_list(&names(&standing(&detail.decisions), registry));
+            let by = and_list(&names(&verdict::standing(&detail.decisions), registry));
             let title = if by.is_empty() {
                 "Approved".into()
             } else {
@@ -227,28 +228,6 @@ pub(super) fn steps(state: &State, unsigned: bool) -> Vec<Step> {
         .collect()
 }
 
-/// The approvals that can count: not withdrawn, and of the moves of a ticket the latest alone. The
-/// executor looks at the ticket as it is, where an earlier move has left no trace.
-pub(super) fn standing(decisions: &[DecisionRow]) -> Vec<&DecisionRow> {
-    let latest_move = decisions
-        .iter()
-        .filter(|row| row.channel == Channel::Jira && row.verb == Verb::Approve)
-        .max_by_key(|row| row.decided_at);
-    decisions
-        .iter()
-        .filter(|row| row.verb == Verb::Approve)
-        .filter(|row| {
-            row.channel == Channel::Web
-                || latest_move.is_some_and(|latest| std::ptr::eq(latest, *row))
-        })
-        .filter(|row| {
-            !decisions
-                .iter()
-                .any(|other| other.verb == Verb::Withdraw && other.person == row.person)
-        })
-        .collect()
-}
-
 fn names(rows: &[&DecisionRow], registry: &Registry) -> Vec<String> {
     let mut names: Vec<String> = rows
         .iter()
@@ -274,7 +253,7 @@ pub(super) fn already(detail: &ActionDetail, registry: &Registry) -> String {
         | StateName::Indeterminate
         | StateName::Succeeded
         | StateName::Failed
-        | StateName::Refused => standing(&detail.decisions)
+        | StateName::Refused => verdict::standing(&detail.decisions)
             .into_iter()
             .max_by_key(|row| row.decided_at),
         _ => detail.decisions.iter().max_by_key(|row| row.decided_at),

@@ -19,6 +19,7 @@ use super::statement::Shown;
 use super::story::{self, Headline, Line, Step};
 use crate::app::Rules;
 use crate::evidence::{self, Standing};
+use crate::workers::verdict;
 
 /// Longest text of an AI that is shown.
 const CLAIM_CAP: usize = 2000;
@@ -400,7 +401,7 @@ fn policy(
         .map(|person| (one_line(&person.name, 64), person.id == who.person))
         .collect();
     list.sort_by_key(|(_, you)| !you);
-    let standing = story::standing(&detail.decisions);
+    let standing = verdict::standing(&detail.decisions);
     PolicyView {
         rule: one_line(&statement.rule, 63),
         hash: statement.policy_hash.short(),
@@ -443,7 +444,7 @@ pub(super) fn seats(
     registry: &Registry,
     now: Timestamp,
 ) -> Vec<Seat> {
-    story::standing(&detail.decisions)
+    verdict::standing(&detail.decisions)
         .into_iter()
         .filter_map(|row| eligible(statement, &row.person, row.channel, registry, now).ok())
         .collect()
@@ -482,11 +483,6 @@ pub(super) fn has_attested(detail: &ActionDetail, person: &str, verb: Verb) -> b
     })
 }
 
-fn has_said(detail: &ActionDetail, person: &str, verb: Verb) -> bool {
-    let mut rows = detail.decisions.iter();
-    rows.any(|row| row.person == person && row.verb == verb)
-}
-
 /// Whether an approval of this person is asked for now. `Err` says why not; it is empty where
 /// nobody's is.
 pub(super) fn may_approve(
@@ -506,10 +502,10 @@ pub(super) fn may_approve(
     let counts = if missing {
         has_attested(detail, person, Verb::Approve)
     } else {
-        let standing = story::standing(&detail.decisions);
+        let standing = verdict::standing(&detail.decisions);
         standing.iter().any(|row| row.person == person)
     };
-    if has_said(detail, person, Verb::Withdraw) {
+    if verdict::took_back(&detail.decisions, person) {
         return Err("You withdrew your approval, which is final.".to_owned());
     }
     if counts {
@@ -543,8 +539,9 @@ fn form(
         Ok(()) => (Some(Approve::Confirm), String::new()),
         Err(why_not) => (None, why_not),
     };
-    let stands = has_said(detail, &who.person, Verb::Approve)
-        && !has_said(detail, &who.person, Verb::Withdraw);
+    let stands = verdict::standing(&detail.decisions)
+        .iter()
+        .any(|row| row.person == who.person);
     let open = matches!(state, StateName::Pending | StateName::Approved);
     // Anyone in the registry may say no, also those who may not say yes: the executor counts it.
     let reject = open && registry.valid_person(&who.person, now).is_some();

@@ -17,7 +17,7 @@ mod ticket;
 mod ticket_text;
 mod tracker;
 mod upkeep;
-mod verdict;
+pub(crate) mod verdict;
 mod webhook;
 
 use std::sync::Arc;

@@ -158,7 +158,7 @@ fn given_in_jira(decisions: &[DecisionRow]) -> Vec<&DecisionRow> {
 
 /// Taking back on the page is final and takes every approval of this person along. In Jira it
 /// means only that the ticket was moved on: moving it in once more is a new answer.
-fn took_back(decisions: &[DecisionRow], person: &str) -> bool {
+pub fn took_back(decisions: &[DecisionRow], person: &str) -> bool {
     decisions.iter().any(|row| {
         row.person == person && row.verb == Verb::Withdraw && row.channel == Channel::Web
     })
