@@ -1,6 +1,8 @@
 //! What the two service accounts may and may not do, with the product's own manifests on a real
 //! API server; and the contract that the playground is held to as the real thing is.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use countersign_control_plane::Api;
 use countersign_control_plane::contract::{self, ContractTarget, Prepare};
 use countersign_tests::stack::ClusterKind;

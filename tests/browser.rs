@@ -1,6 +1,8 @@
 //! A person with a browser: logs in, reads, approves, and sees the page follow the action to its
 //! verified end by itself. At phone and desktop width, light and dark.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! kill -9 at every named point, on both engines, against the real control plane: after the restart
 //! no action is lost, stuck or run twice, counted from the API server's own audit log.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::time::{Duration, Instant};
 
 use countersign_tests::stack::{ClusterKind, Engine, Options, Stack};

@@ -1,6 +1,8 @@
 //! The architecture as a test over `cargo metadata`: who may hold the dangerous capability, which
 //! TLS stack there is, and that pure stays pure.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

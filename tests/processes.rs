@@ -1,5 +1,7 @@
 //! Promises about the processes themselves: separate secrets, a clean end, nothing left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The story driven by an MCP client that we did not write: Python's, in both of its modes.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::process::Stdio;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! The main story on whole processes, on each engine and on each cluster. SQLite on the playground
 //! is `cargo demo --walkthrough` itself: the README's promise, run as the README says.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::process::Command;
 
 use countersign_tests::scenarios::{self, Scene};

@@ -1,6 +1,8 @@
 //! Attacks on `authorize`. The base case is authorized; each test changes one thing and names the
 //! verdict that must follow. Remove a guard and its test fails.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 
 use countersign_domain::*;
