@@ -100,12 +100,9 @@ impl<'a> Scene<'a> {
             .until_state(action, state, within)
             .await
             .with_context(|| self.stack.logs())?;
-        let first = answer
-            .text
-            .lines()
-            .find(|line| !line.is_empty())
-            .unwrap_or_default();
-        self.tell(&format!("the AI reads: {first}"));
+        // The first line says what, the second why.
+        let why = answer.text.lines().nth(1).unwrap_or_default();
+        self.tell(&format!("{state}. The AI reads: {why}"));
         Ok(answer)
     }
 
