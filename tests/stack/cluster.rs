@@ -18,6 +18,7 @@ pub struct Cluster {
     pub server_kubeconfig: PathBuf,
     pub executor_kubeconfig: PathBuf,
     admin: Api,
+    admin_kubeconfig: PathBuf,
     backing: Backing,
 }
 
@@ -87,7 +88,10 @@ impl Cluster {
             server_kubeconfig: folder.join("server.kubeconfig"),
             executor_kubeconfig: folder.join("executor.kubeconfig"),
             admin: Api::from_kubeconfig(&folder.join("admin.kubeconfig")).await?,
-            backing: Backing::Playground { _process: Box::new(process) },
+            admin_kubeconfig: folder.join("admin.kubeconfig"),
+            backing: Backing::Playground {
+                _process: Box::new(process),
+            },
         })
     }
 
@@ -114,6 +118,7 @@ impl Cluster {
             server_kubeconfig: server,
             executor_kubeconfig: executor,
             admin: plane.admin().await?,
+            admin_kubeconfig: plane.admin_kubeconfig(),
             backing: Backing::ControlPlane(Box::new(plane)),
         })
     }
@@ -302,6 +307,24 @@ impl Cluster {
             200 => Ok(Some(reply.body)),
             other => bail!("lease {action}: {other}"),
         }
+    }
+
+    /// What a person with every right has on a workstation.
+    pub fn admin_kubeconfig(&self) -> &Path {
+        &self.admin_kubeconfig
+    }
+
+    /// The context that the admin's kubeconfig names.
+    pub fn admin_context(&self) -> String {
+        let text = std::fs::read_to_string(&self.admin_kubeconfig).unwrap_or_default();
+        let value = text.split("current-context").nth(1).unwrap_or_default();
+        let value = value.trim_start_matches(['"', ':', ' ']);
+        value
+            .split(['"', '\n', ',', '}'])
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     }
 
     /// The admin's client, for assertions.
