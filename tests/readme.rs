@@ -121,7 +121,11 @@ impl Workstation {
             })
             .await;
         assert_eq!(end, "succeeded");
-        assert_eq!(self.cluster.evictions(&pod.name).await.unwrap(), 1);
+        let pods = self.cluster.pods("shop", "till").await.unwrap();
+        assert!(
+            pods.iter().all(|now| now.uid != pod.uid && now.ready),
+            "{pods:?}"
+        );
     }
 }
 
