@@ -23,9 +23,6 @@ fn lease(name: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_account_may_do_its_work_and_nothing_else() {
-    if countersign_tests::fast() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::start(ClusterKind::ControlPlane, folder.path())
         .await

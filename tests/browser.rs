@@ -48,9 +48,6 @@ async fn looks(browser: &Browser, name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_approves_on_a_phone_and_sees_it_verified() {
-    if countersign_tests::fast() {
-        return;
-    }
     let mut stack = Stack::start(Options::default()).await.unwrap();
     let pod = stack
         .cluster

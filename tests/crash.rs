@@ -177,14 +177,10 @@ async fn kill_at_every_point(engine: Engine) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite() {
-    if !countersign_tests::fast() {
-        kill_at_every_point(Engine::Sqlite).await;
-    }
+    kill_at_every_point(Engine::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres() {
-    if !countersign_tests::fast() {
-        kill_at_every_point(Engine::Postgres).await;
-    }
+    kill_at_every_point(Engine::Postgres).await;
 }

@@ -11,9 +11,6 @@ use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_proposes_and_waits_for_the_end() {
-    if countersign_tests::fast() {
-        return;
-    }
     let mut stack = Stack::start(Options::default()).await.unwrap();
     for mode in ["auto", "legacy"] {
         let app = format!("python-{mode}");

@@ -178,9 +178,6 @@ impl Pipe {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_readme_does_what_it_says() {
-    if countersign_tests::fast() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let mut station = Workstation {
         cluster: Cluster::start(ClusterKind::ControlPlane, folder.path())

@@ -54,21 +54,15 @@ fn sqlite_on_the_playground_is_the_walkthrough() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_on_the_playground() {
-    if !countersign_tests::fast() {
-        whole_story(Engine::Postgres, ClusterKind::Playground).await;
-    }
+    whole_story(Engine::Postgres, ClusterKind::Playground).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_on_the_control_plane() {
-    if !countersign_tests::fast() {
-        whole_story(Engine::Sqlite, ClusterKind::ControlPlane).await;
-    }
+    whole_story(Engine::Sqlite, ClusterKind::ControlPlane).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_on_the_control_plane() {
-    if !countersign_tests::fast() {
-        whole_story(Engine::Postgres, ClusterKind::ControlPlane).await;
-    }
+    whole_story(Engine::Postgres, ClusterKind::ControlPlane).await;
 }

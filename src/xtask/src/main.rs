@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask test | demo | control-plane | bench`. Sets up what it needs.
 
 mod prerequisites;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -82,12 +83,12 @@ fn test(fast: bool, install: bool) -> Result<()> {
     )?;
     // All targets at once, so that the tests below find the very same builds.
     step("build", cargo(&["build", "--workspace", "--all-targets"]))?;
-    let mut tests = cargo(&["test", "--workspace"]);
-    if fast {
-        // What needs a control plane, PostgreSQL or a browser asks this variable and says so.
-        tests.env("COUNTERSIGN_TEST_FAST", "1");
-    }
-    step("tests", tests)?;
+    eprintln!("==> tests");
+    suite::run(&root(), fast)?;
+    step(
+        "examples in the documentation",
+        cargo(&["test", "--workspace", "--doc", "--quiet"]),
+    )?;
     for what in &missing {
         eprintln!("NOT RUN: {what}");
     }
