@@ -55,7 +55,7 @@ impl Workstation {
         let mut command = self.command(words);
         let mut child = command.args(["--port", &port]).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut found = |label: &str, line: &str, into: &mut String| {
+        let found = |label: &str, line: &str, into: &mut String| {
             if let Some(rest) = line.strip_prefix(label) {
                 *into = rest.split_whitespace().next().unwrap().to_owned();
             }
