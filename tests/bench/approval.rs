@@ -21,8 +21,12 @@ use crate::report::{Line, Samples, Target};
 const NAMESPACE: &str = "shop";
 /// For how long the executor claims: its lease ends so long after the claim.
 const LEASE: SignedDuration = SignedDuration::from_secs(30);
-/// Between two approvals. Executions overlap, as their replacements take longer to become ready.
-const PACE: Duration = Duration::from_millis(100);
+/// Lists are served from the API server's watch cache, which learns of etcd's newest revision at
+/// most every 100 ms: a list right after another one and a write waits for that, whoever asks. A
+/// person takes longer than this to read a page.
+const REST: Duration = Duration::from_millis(150);
+/// From an approval to the look at its lease, so that the look does not disturb the execution.
+const LATER: Duration = Duration::from_millis(60);
 
 /// Propose over HTTP, admission, and from the decision to the eviction, on both engines. The ticket
 /// may answer too, so each execution looks at it.
@@ -33,7 +37,7 @@ pub async fn on_the_playground() -> Result<Vec<Line>> {
             engine,
             ..Options::default()
         };
-        let times = Times::measure(options, 80).await?;
+        let times = Times::measure(options, 60).await?;
         let name = engine_name(engine);
         let propose = |beside: &str| format!("http.propose beside {beside}, {name}");
         lines.extend([
@@ -70,7 +74,7 @@ pub async fn on_the_control_plane() -> Result<Vec<Line>> {
             policy: policy.clone(),
             ..Options::default()
         };
-        let times = Times::measure(options, 40).await?;
+        let times = Times::measure(options, 30).await?;
         let name = engine_name(engine);
         lines.extend([
             Line::of(
@@ -139,15 +143,10 @@ impl Times {
         for pod in &pods {
             actions.push(times.propose(&caller, pod).await?);
         }
-        let claims = times.decide(stack, &pods, &actions).await?;
-        // Nothing may be unfinished before the log is read, and every one must have gone well.
-        let mut ended = Vec::new();
-        for action in &actions {
-            ended.push(caller.until(action, |state| state == "succeeded").await?);
-        }
+        let decided = times.decide(stack, &caller, &pods, &actions).await?;
         let sent = evictions(&stack.cluster).await?;
-        for ((pod, action), claim) in pods.iter().zip(&ended).zip(claims) {
-            let at = |event| moment(action, event);
+        for (pod, (claim, ended)) in pods.iter().zip(decided) {
+            let at = |event| moment(&ended, event);
             let sent = *sent
                 .get(&pod.name)
                 .with_context(|| format!("{} was not evicted", pod.name))?;
@@ -182,31 +181,42 @@ impl Times {
         Ok(action)
     }
 
-    /// The bare calls for a pod, then its approval, one after the other; when each was claimed.
+    /// Approves one action after the other, on a real API server with the bare calls for its pod
+    /// before. When each was claimed, and what the AI reads in the end.
     async fn decide(
         &mut self,
         stack: &Stack,
+        caller: &Caller,
         pods: &[Pod],
         actions: &[String],
-    ) -> Result<Vec<Timestamp>> {
-        let bare = Bare::new(&stack.cluster).await?;
+    ) -> Result<Vec<(Timestamp, Value)>> {
         let url = stack.database_url(Role::Admin);
         let database = Tamper::open(&url)
             .await
             .map_err(|error| anyhow!("{error}"))?;
         let li = stack.li().await?;
-        if let Some(first) = pods.first() {
+        let mut bare = None;
+        if let (ClusterKind::ControlPlane, Some(first)) = (stack.cluster.kind, pods.first()) {
+            let calls = Bare::new(&stack.cluster).await?;
             // Connects.
-            bare.calls(NAMESPACE, &first.name).await?;
+            calls.calls(NAMESPACE, &first.name).await?;
+            bare = Some(calls);
         }
-        let mut claims = Vec::new();
+        let mut decided = Vec::new();
         for (pod, action) in pods.iter().zip(actions) {
-            self.bare.push(bare.calls(NAMESPACE, &pod.name).await?);
+            if let Some(bare) = &bare {
+                tokio::time::sleep(REST).await;
+                self.bare.push(bare.calls(NAMESPACE, &pod.name).await?);
+                tokio::time::sleep(REST).await;
+            }
             li.approve(action, "seen the crash loop").await?;
-            tokio::time::sleep(PACE).await;
-            claims.push(claimed(&database, action).await?);
+            tokio::time::sleep(LATER).await;
+            let claim = claimed(&database, action).await?;
+            // Waited for: an execution that watches its replacement lists pods, too.
+            let ended = caller.until(action, |state| state == "succeeded").await?;
+            decided.push((claim, ended));
         }
-        Ok(claims)
+        Ok(decided)
     }
 }
 
@@ -229,14 +239,10 @@ async fn claimed(database: &Tamper, action: &str) -> Result<Timestamp> {
     }
 }
 
-/// So many pods that crash, of one workload. What replaces them is ready after half a second.
+/// So many pods that crash, of one workload. What replaces them is soon ready.
 async fn crashing(cluster: &Cluster, count: usize) -> Result<Vec<Pod>> {
-    let replacement = match cluster.kind {
-        ClusterKind::Playground => "slow-ready=500",
-        ClusterKind::ControlPlane => "slow-ready=500ms",
-    };
     cluster
-        .deploy(NAMESPACE, "bench", count, count, replacement)
+        .deploy(NAMESPACE, "bench", count, count, "ready")
         .await?;
     eventually(Duration::from_secs(60), "crashing pods", async || {
         let pods = cluster.pods(NAMESPACE, "bench").await?;

@@ -11,7 +11,7 @@ use crate::report::{Line, Samples, Target};
 
 const ROUNDS: usize = 3;
 /// Calls of one client in one round.
-const EACH: usize = 200;
+const EACH: usize = 100;
 const NAMESPACE: &str = "shop";
 
 pub async fn measure() -> Result<Vec<Line>> {
@@ -44,7 +44,10 @@ pub async fn measure() -> Result<Vec<Line>> {
             )
             .await?;
             lines.push(match what {
-                "healthy" => line.wanted(Target::RatioFrom { at_least: 0.5 }),
+                // The playground's GETs cost next to nothing: that ratio is only stated.
+                "healthy" if cluster == ClusterKind::ControlPlane => {
+                    line.wanted(Target::RatioFrom { at_least: 0.5 })
+                }
                 _ => line,
             });
         }
