@@ -31,7 +31,7 @@ pub(crate) fn pick(states: &str) -> String {
     format!(
         "SELECT id FROM actions WHERE state IN ({states}) AND cluster = $1 \
          AND (lease_until IS NULL OR lease_until <= $2) AND (retry_at IS NULL OR retry_at <= $2) \
-         ORDER BY COALESCE(retry_at, 0), id LIMIT 1"
+         ORDER BY id LIMIT 1"
     )
 }
 
