@@ -8,12 +8,16 @@ use std::sync::{LazyLock, Mutex};
 use countersign_integrations::near_matches::near_matches;
 use regex::Regex;
 use rmcp::model::JsonObject;
-use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answers::Complaint;
+
+mod actions;
+mod cluster;
+
+pub use actions::*;
+pub use cluster::*;
 
 /// A DNS-1123 label; the API server enforces the same.
 const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -24,156 +28,6 @@ const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 const CLUSTER: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.:/@]*[A-Za-z0-9])?$";
 /// A cursor or a key: printable ASCII without spaces.
 const OPAQUE: &str = "^[!-~]+$";
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-pub struct GetPodStatus {
-    /// Cluster id. Needed only where several clusters are configured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
-    pub cluster: Option<String>,
-    /// Namespace of the pod.
-    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
-    pub namespace: String,
-    /// Full name of the pod, as list_failing_pods gives it.
-    #[schemars(length(max = 253), regex(pattern = POD))]
-    pub pod: String,
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-pub struct ListFailingPods {
-    /// Cluster id. Needed only where several clusters are configured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
-    pub cluster: Option<String>,
-    /// Only this namespace. Leave it out for all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 63), regex(pattern = NAMESPACE))]
-    pub namespace: Option<String>,
-    /// Groups in one answer; 10 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 50))]
-    pub limit: Option<u32>,
-    /// `next_cursor` of the previous answer, unchanged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 1024), regex(pattern = OPAQUE))]
-    pub cursor: Option<String>,
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-pub struct GetRecentEvents {
-    /// Cluster id. Needed only where several clusters are configured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
-    pub cluster: Option<String>,
-    /// Namespace to look in.
-    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
-    pub namespace: String,
-    /// Only events of this pod. Leave it out for the whole namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 253), regex(pattern = POD))]
-    pub pod: Option<String>,
-    /// `true`: also events of type Normal. Warnings only if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
-    pub include_normal: Option<bool>,
-    /// Events in the answer; 20 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 100))]
-    pub limit: Option<u32>,
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-pub struct RestartPod {
-    /// Cluster id. Needed only where several clusters are configured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
-    pub cluster: Option<String>,
-    /// Namespace of the pod.
-    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
-    pub namespace: String,
-    /// Full name of the pod.
-    #[schemars(length(max = 253), regex(pattern = POD))]
-    pub pod: String,
-    /// Why, for the person who decides: what you saw, since when, and why a restart should help.
-    #[schemars(length(max = 2000))]
-    pub reason: String,
-    /// The pod's uid as get_pod_status gave it. With it, a pod that was replaced meanwhile is not proposed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = OPAQUE))]
-    pub uid: Option<String>,
-    /// Your own key for this proposal: the same key always returns the same action.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = OPAQUE))]
-    pub idempotency_key: Option<String>,
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-pub struct GetAction {
-    /// The `action_id` that restart_pod returned.
-    #[schemars(length(max = 36), regex(pattern = UUID))]
-    pub action_id: String,
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-pub struct ListActions {
-    /// Only this cluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
-    pub cluster: Option<String>,
-    /// Only actions in this state; `open` means every state that is not an end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "StateWord")]
-    pub state: Option<StateWord>,
-    /// Actions in one answer; 20 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 100))]
-    pub limit: Option<u32>,
-    /// `next_cursor` of the previous answer, unchanged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 36), regex(pattern = UUID))]
-    pub cursor: Option<String>,
-}
-
-/// States as a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StateWord {
-    Open,
-    Checking,
-    Pending,
-    Approved,
-    Executing,
-    Indeterminate,
-    Succeeded,
-    Failed,
-    Denied,
-    Rejected,
-    Cancelled,
-    Expired,
-    Refused,
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-pub struct WaitForAction {
-    /// The `action_id` that restart_pod returned.
-    #[schemars(length(max = 36), regex(pattern = UUID))]
-    pub action_id: String,
-    /// How long to wait at most, in seconds; 30 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 45))]
-    pub timeout_seconds: Option<u32>,
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-pub struct CancelAction {
-    /// The `action_id` that restart_pod returned.
-    #[schemars(length(max = 36), regex(pattern = UUID))]
-    pub action_id: String,
-    /// Why you take it back, for the people who were asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 500))]
-    pub reason: Option<String>,
-}
 
 /// Fits a call's arguments to a tool's schema and type.
 ///

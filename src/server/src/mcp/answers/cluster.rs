@@ -1,0 +1,133 @@
+//! Answers about a cluster.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Why;
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ObjectName {
+    pub kind: String,
+    pub name: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FailingNow {
+    /// Such as CrashLoopBackOff or OOMKilled.
+    pub reason: String,
+    pub since: String,
+    /// low, medium or high.
+    pub severity: String,
+    pub container: Option<String>,
+    /// The cluster's own words.
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub image: String,
+    /// init, app, sidecar or ephemeral.
+    pub kind: String,
+    pub ready: bool,
+    pub restarts: u32,
+    /// One line, such as `waiting: CrashLoopBackOff`.
+    pub state: String,
+    /// How the run before this one ended.
+    pub last_end: Option<String>,
+    pub memory_limit: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct EventLine {
+    pub last_seen: String,
+    pub first_seen: String,
+    pub count: u32,
+    /// Normal or Warning.
+    pub r#type: String,
+    pub reason: String,
+    /// Such as `Pod/checkout-1`.
+    pub object: String,
+    pub message: String,
+}
+
+/// Answer of `get_pod_status`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PodStatus {
+    pub cluster: String,
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub phase: String,
+    pub ready: bool,
+    /// What is wrong, or that nothing is, in a sentence or two.
+    pub summary: String,
+    /// Null when the pod is not failing.
+    pub failing: Option<FailingNow>,
+    /// Such as `1/2`.
+    pub ready_containers: String,
+    pub restarts: u32,
+    pub created_at: String,
+    pub node: Option<String>,
+    /// The pod's own controller.
+    pub controller: Option<ObjectName>,
+    /// The workload above it, where it was looked up.
+    pub workload: Option<ObjectName>,
+    pub containers: Vec<ContainerStatus>,
+    /// The newest warnings; looked up for failing pods only.
+    pub warnings: Vec<EventLine>,
+    /// Why restart_pod would be denied; null when it can be proposed.
+    pub restart_denied: Option<Why>,
+    pub observed_at: String,
+    pub simulated: bool,
+    pub note: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FailingGroupLine {
+    pub namespace: String,
+    pub workload: Option<ObjectName>,
+    pub reason: String,
+    pub severity: String,
+    pub pods: u32,
+    pub since: String,
+    pub restarts: u32,
+    /// Up to five pods, the worst first.
+    pub names: Vec<String>,
+    pub message: Option<String>,
+}
+
+/// Answer of `list_failing_pods`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct FailingPods {
+    pub cluster: String,
+    /// Null: all namespaces that this caller may see.
+    pub namespace: Option<String>,
+    pub pods_seen: u32,
+    pub pods_failing: u32,
+    pub groups_total: u32,
+    pub groups: Vec<FailingGroupLine>,
+    /// Held back on purpose by a scheduling gate; not failing.
+    pub scheduling_gated: Vec<String>,
+    /// False: the cluster has more pods than were read.
+    pub complete: bool,
+    pub next_cursor: Option<String>,
+    pub observed_at: String,
+    pub simulated: bool,
+    pub note: String,
+}
+
+/// Answer of `get_recent_events`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RecentEvents {
+    pub cluster: String,
+    pub namespace: String,
+    pub pod: Option<String>,
+    /// Newest first; repeated ones folded.
+    pub events: Vec<EventLine>,
+    /// How many there are in all, folded.
+    pub total: u32,
+    pub observed_at: String,
+    pub simulated: bool,
+    pub note: String,
+}

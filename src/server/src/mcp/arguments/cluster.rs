@@ -1,0 +1,63 @@
+//! What the tools that read a cluster take.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CLUSTER, NAMESPACE, OPAQUE, POD};
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct GetPodStatus {
+    /// Cluster id. Needed only where several clusters are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    pub cluster: Option<String>,
+    /// Namespace of the pod.
+    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
+    pub namespace: String,
+    /// Full name of the pod, as list_failing_pods gives it.
+    #[schemars(length(max = 253), regex(pattern = POD))]
+    pub pod: String,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct ListFailingPods {
+    /// Cluster id. Needed only where several clusters are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    pub cluster: Option<String>,
+    /// Only this namespace. Leave it out for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 63), regex(pattern = NAMESPACE))]
+    pub namespace: Option<String>,
+    /// Groups in one answer; 10 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 50))]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the previous answer, unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 1024), regex(pattern = OPAQUE))]
+    pub cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct GetRecentEvents {
+    /// Cluster id. Needed only where several clusters are configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    pub cluster: Option<String>,
+    /// Namespace to look in.
+    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
+    pub namespace: String,
+    /// Only events of this pod. Leave it out for the whole namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 253), regex(pattern = POD))]
+    pub pod: Option<String>,
+    /// `true`: also events of type Normal. Warnings only if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub include_normal: Option<bool>,
+    /// Events in the answer; 20 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 100))]
+    pub limit: Option<u32>,
+}
