@@ -438,7 +438,9 @@ fn denied(why: &Why) -> Complaint {
         code,
         message,
         action: None,
-        structured: serde_json::to_value(body).ok().map(Box::new),
+        structured: serde_json::to_value(body)
+            .ok()
+            .map(|body| Box::new(super::schema::without_nulls(body))),
     }
 }
 

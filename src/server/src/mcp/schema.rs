@@ -14,10 +14,69 @@ pub fn input<T: JsonSchema>() -> JsonObject {
     schema
 }
 
-/// The schema of a tool's structured answer.
+/// The schema of a tool's structured answer: names and types only. Every client sends the list of
+/// tools to its model, so each word here is paid for in every conversation. A field without a value
+/// is left out of an answer ([`without_nulls`]), so the schema needs no null.
 #[must_use]
 pub fn output<T: JsonSchema>() -> JsonObject {
-    generate::<T>(SchemaSettings::draft2020_12().for_serialize())
+    let mut schema = Value::Object(generate::<T>(
+        SchemaSettings::draft2020_12().for_serialize(),
+    ));
+    slim(&mut schema);
+    match schema {
+        Value::Object(schema) => schema,
+        _ => JsonObject::new(),
+    }
+}
+
+/// Takes the members that are null out of an answer.
+#[must_use]
+pub fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(_, member)| !member.is_null())
+            .map(|(name, member)| (name, without_nulls(member)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+/// Drops what a reader of answers can do without, and lets what may be null be left out.
+fn slim(schema: &mut Value) {
+    let Value::Object(node) = schema else {
+        return;
+    };
+    for word in ["description", "minimum"] {
+        node.remove(word);
+    }
+    if let Some(Value::Array(choices)) = node.get("anyOf")
+        && let [one, null] = choices.as_slice()
+        && null["type"] == "null"
+        && let Value::Object(one) = one.clone()
+    {
+        node.remove("anyOf");
+        node.insert("nullable".to_owned(), Value::Bool(true));
+        node.extend(one);
+    }
+    let optional: Vec<String> = match node.get_mut("properties") {
+        Some(Value::Object(properties)) => {
+            properties.values_mut().for_each(slim);
+            let marked = properties.iter_mut().filter_map(|(name, property)| {
+                let marked = property.as_object_mut()?.remove("nullable").is_some();
+                marked.then(|| name.clone())
+            });
+            marked.collect()
+        }
+        _ => Vec::new(),
+    };
+    if let Some(Value::Array(required)) = node.get_mut("required") {
+        required.retain(|name| !optional.iter().any(|one| *name == one.as_str()));
+    }
+    if let Some(items) = node.get_mut("items") {
+        slim(items);
+    }
 }
 
 fn generate<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {

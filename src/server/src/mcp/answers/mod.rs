@@ -1,5 +1,5 @@
 //! What the tools give back: typed, with a schema, small. Every answer also has a text for models
-//! that read only text. Times are RFC 3339 in UTC.
+//! that read only text. Times are RFC 3339 in UTC. What is `None` here is left out of the answer.
 
 mod actions;
 mod cluster;
@@ -8,6 +8,8 @@ use countersign_domain::{ActionId, Code, Reason};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
+
+use super::schema::without_nulls;
 
 pub use actions::*;
 pub use cluster::*;
@@ -31,7 +33,7 @@ impl Answer {
         let structured = serde_json::to_value(body).unwrap_or_default();
         Self {
             text,
-            structured,
+            structured: without_nulls(structured),
             action: None,
             outcome: "ok",
         }
