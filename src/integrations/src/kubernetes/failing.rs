@@ -88,6 +88,12 @@ impl FailingReason {
             Self::StuckTerminating => "StuckTerminating",
         }
     }
+
+    /// How bad a pod with this reason can be: known from the reason alone.
+    #[must_use]
+    pub fn at_worst(&self) -> Severity {
+        severity(self, false)
+    }
 }
 
 impl std::fmt::Display for FailingReason {

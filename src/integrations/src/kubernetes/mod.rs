@@ -15,6 +15,7 @@ pub mod facts;
 pub mod failing;
 pub mod grouping;
 mod names;
+mod page_cursor;
 mod reader;
 mod records;
 mod selector;
@@ -31,7 +32,10 @@ pub use eviction_preview::{
 };
 pub use facts::{Observed, pod_facts};
 pub use failing::{Failing, FailingReason, Severity, Thresholds, failing, scheduling_gated};
-pub use grouping::{FailingGroup, FailingPage, FailingPod, group_failing};
+pub use grouping::{
+    FailingCollector, FailingFilter, FailingGroup, FailingPage, FailingPod, OwnerFilter,
+};
+pub use page_cursor::BadCursor;
 pub use reader::{KubeReader, LogOptions, LogText, PodList};
 pub use records::{
     ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState, EventRecord,

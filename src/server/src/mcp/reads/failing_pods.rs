@@ -16,8 +16,9 @@ impl View<'_> {
             (None, None) => vec![None],
             (None, Some(visible)) => visible.iter().map(|one| Some(one.as_str())).collect(),
         };
-        let (mut pods, mut tops, mut complete) =
-            (Vec::new(), std::collections::HashMap::new(), true);
+        let (thresholds, filter) = (Thresholds::default(), FailingFilter::default());
+        let mut collector = FailingCollector::new(self.now, &thresholds, &filter);
+        let (mut tops, mut complete, mut none) = (std::collections::HashMap::new(), true, true);
         for scope in scopes {
             let (listed, owners) = tokio::join!(
                 cluster.reader.list_pods(scope, None, MOST_PODS),
@@ -25,23 +26,19 @@ impl View<'_> {
             );
             let listed = listed.map_err(|error| unreadable(&error))?;
             complete &= listed.complete;
-            pods.extend(listed.pods);
+            none &= listed.pods.is_empty();
+            listed.pods.iter().for_each(|pod| collector.see(pod));
             tops.extend(owners.unwrap_or_default());
         }
-        if let Some(namespace) = namespace.filter(|_| pods.is_empty()) {
+        if let Some(namespace) = namespace.filter(|_| none) {
             cluster.namespace_exists(namespace).await?;
         }
         let limit = args.limit.unwrap_or(10) as usize;
         let cursor = args.cursor.as_deref();
-        let page = group_failing(
-            &pods,
-            &tops,
-            self.now,
-            &Thresholds::default(),
-            limit,
-            cursor,
-        )
-        .map_err(|error| Complaint::new("invalid_arguments", error.to_string()))?;
+        let question = format!("{} {}", cluster.id, namespace.unwrap_or_default());
+        let page = collector
+            .page(&tops, &question, limit, cursor)
+            .map_err(|error| Complaint::new("invalid_arguments", error.to_string()))?;
         let groups: Vec<FailingGroupLine> = page
             .groups
             .iter()

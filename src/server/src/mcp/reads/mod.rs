@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use countersign_domain::Code;
 use countersign_integrations::kubernetes::{
-    ContainerRecord, ContainerState, FoldedEvent, KubeError, KubeReader, NotRestartable,
-    OwnerLookup, OwnerRef, PodRecord, Terminated, Thresholds, diagnosis, failing, fold_events,
-    group_failing, restartable,
+    ContainerRecord, ContainerState, FailingCollector, FailingFilter, FoldedEvent, KubeError,
+    KubeReader, NotRestartable, OwnerLookup, OwnerRef, PodRecord, Terminated, Thresholds,
+    diagnosis, failing, fold_events, restartable,
 };
 use countersign_integrations::near_matches::near_matches;
 use jiff::Timestamp;
