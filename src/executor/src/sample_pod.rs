@@ -84,6 +84,7 @@ pub fn crashed_at(uid: &str, when: Timestamp) -> PodRecord {
         message: None,
         exit_code: 137,
         signal: None,
+        started_at: None,
         finished_at: Some(when),
     });
     pod

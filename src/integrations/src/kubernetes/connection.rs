@@ -68,11 +68,7 @@ impl Connection {
         path: &str,
         what: &str,
     ) -> Result<T, KubeError> {
-        let answer = self.get_raw(path, what).await?;
-        serde_json::from_slice(&answer.body).map_err(|error| KubeError::Unexpected {
-            what: what.to_owned(),
-            problem: untrusted::line(&error.to_string(), 200),
-        })
+        decode(&self.get_raw(path, what).await?.body, what)
     }
 
     pub(super) async fn get_raw(&self, path: &str, what: &str) -> Result<Answer, KubeError> {
@@ -213,6 +209,14 @@ fn explain_kubeconfig(error: &KubeconfigError) -> KubeError {
         _ => "the kubeconfig cannot be used".to_owned(),
     };
     KubeError::Access { problem }
+}
+
+/// `what` names the answer in errors.
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, KubeError> {
+    serde_json::from_slice(body).map_err(|error| KubeError::Unexpected {
+        what: what.to_owned(),
+        problem: untrusted::line(&error.to_string(), 200),
+    })
 }
 
 async fn send(client: &Client, path: &str, what: &str) -> Result<Answer, KubeError> {

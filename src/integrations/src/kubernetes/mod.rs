@@ -16,6 +16,7 @@ pub mod failing;
 pub mod grouping;
 mod names;
 mod page_cursor;
+mod pod_detail;
 mod reader;
 mod records;
 mod selector;
@@ -36,6 +37,7 @@ pub use grouping::{
     FailingCollector, FailingFilter, FailingGroup, FailingPage, FailingPod, OwnerFilter,
 };
 pub use page_cursor::BadCursor;
+pub use pod_detail::{ContainerDetail, PodDetail, Probe, ProbeKind};
 pub use reader::{KubeReader, LogOptions, LogText, PodList};
 pub use records::{
     ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState, EventRecord,

@@ -11,10 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded::Serializer;
 
-use super::connection::{Connection, Source};
+use super::connection::{Connection, Source, decode};
 use super::error::KubeError;
 use super::events::newest_first;
 use super::names::{label, subdomain};
+use super::pod_detail::{PodDetail, WireDetail};
 use super::records::{
     EventRecord, HpaRecord, JobState, NamespaceRecord, NodeRecord, OwnerChain, OwnerLookup,
     OwnerRef, PdbRecord, PodPhase, PodRecord, VersionRecord, WorkloadRecord,
@@ -102,17 +103,35 @@ impl KubeReader {
             .connection
             .get(&path, &format!("pod {namespace}/{name}"))
             .await?;
-        let mut pod = PodRecord::from(wire);
+        Ok(self.with_job(wire.into()).await)
+    }
+
+    /// One pod with what only a close look needs, in one request.
+    pub async fn get_pod_in_detail(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(PodRecord, PodDetail), KubeError> {
+        let path = collection("/api/v1", Some(namespace), "pods")?;
+        let what = format!("pod {namespace}/{name}");
+        let path = format!("{path}/{}", subdomain("pod", name)?);
+        let body = self.connection.get_raw(&path, &what).await?.body;
+        let pod: WirePod = decode(&body, &what)?;
+        let detail: WireDetail = decode(&body, &what)?;
+        Ok((self.with_job(pod.into()).await, detail.into()))
+    }
+
+    async fn with_job(&self, mut pod: PodRecord) -> PodRecord {
         if let Some(owner) = pod.owner.as_ref().filter(|_| needs_job(&pod)) {
             pod.job = self
-                .workload(namespace, owner)
+                .workload(&pod.namespace, owner)
                 .await
                 .ok()
                 .flatten()
                 .filter(|job| job.uid == owner.uid)
                 .and_then(|job| job.job);
         }
-        Ok(pod)
+        pod
     }
 
     /// Pods of a namespace, or of all, at most `max`, read in pages. Failed pods of Jobs come
@@ -338,6 +357,13 @@ impl KubeReader {
             .items;
         newest_first(&mut events);
         Ok(events)
+    }
+
+    pub async fn get_node(&self, name: &str) -> Result<NodeRecord, KubeError> {
+        let name = subdomain("node", name)?;
+        let path = format!("/api/v1/nodes/{name}");
+        let wire: WireNode = self.connection.get(&path, &format!("node {name}")).await?;
+        Ok(wire.into())
     }
 
     pub async fn list_nodes(&self) -> Result<Vec<NodeRecord>, KubeError> {

@@ -169,6 +169,7 @@ pub struct Terminated {
     pub message: Option<String>,
     pub exit_code: i32,
     pub signal: Option<i32>,
+    pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
 }
 

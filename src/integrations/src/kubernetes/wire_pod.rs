@@ -149,6 +149,7 @@ struct WireTerminated {
     #[serde(default)]
     exit_code: i32,
     signal: Option<i32>,
+    started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
 }
 
@@ -159,6 +160,7 @@ impl From<WireTerminated> for Terminated {
             message: message(wire.message),
             exit_code: wire.exit_code,
             signal: wire.signal,
+            started_at: wire.started_at,
             finished_at: wire.finished_at,
         }
     }

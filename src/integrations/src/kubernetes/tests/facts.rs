@@ -40,6 +40,7 @@ fn a_kubelet_may_claim_that_a_container_ended_at_the_end_of_time() {
         message: None,
         exit_code: 1,
         signal: None,
+        started_at: None,
         finished_at: Some(Timestamp::MAX),
     };
     pod.containers[0].last_terminated = Some(end);

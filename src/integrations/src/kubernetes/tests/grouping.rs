@@ -93,6 +93,7 @@ fn filters_by_owner_at_both_levels_by_reason_and_by_label() {
         message: None,
         exit_code: 137,
         signal: None,
+        started_at: None,
         finished_at: None,
     });
     pods[1].labels = [("app".to_owned(), "api".to_owned())].into();
