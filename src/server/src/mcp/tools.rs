@@ -63,7 +63,7 @@ impl ToolName {
         )
     }
 
-    pub fn tool(self) -> &'static Tool {
+    fn entry(self) -> &'static Entry {
         let place = Self::ALL
             .iter()
             .position(|tool| *tool == self)
@@ -71,16 +71,27 @@ impl ToolName {
         &TOOLS[place]
     }
 
+    /// As clients are shown it.
+    pub fn tool(self) -> &'static Tool {
+        &self.entry().tool
+    }
+
+    /// What a call's arguments are checked against: with the patterns that the list leaves out.
     pub fn input_schema(self) -> &'static JsonObject {
-        &self.tool().input_schema
+        &self.entry().input
     }
 }
 
+struct Entry {
+    tool: Tool,
+    input: JsonObject,
+}
+
 /// Built once: making schemas costs more than answering.
-static TOOLS: LazyLock<Vec<Tool>> =
+static TOOLS: LazyLock<Vec<Entry>> =
     LazyLock::new(|| ToolName::ALL.into_iter().map(describe).collect());
 
-fn describe(tool: ToolName) -> Tool {
+fn describe(tool: ToolName) -> Entry {
     let reads = |title: &str| {
         ToolAnnotations::with_title(title)
             .read_only(true)
@@ -163,8 +174,11 @@ fn make<I: JsonSchema, O: JsonSchema>(
     tool: ToolName,
     description: &'static str,
     annotations: ToolAnnotations,
-) -> Tool {
-    Tool::new(tool.as_str(), description, Arc::new(schema::input::<I>()))
+) -> Entry {
+    let input = schema::input::<I>();
+    let listed = Arc::new(schema::listed(&input));
+    let tool = Tool::new(tool.as_str(), description, listed)
         .with_raw_output_schema(Arc::new(schema::output::<O>()))
-        .with_annotations(annotations)
+        .with_annotations(annotations);
+    Entry { tool, input }
 }

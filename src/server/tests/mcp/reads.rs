@@ -25,6 +25,21 @@ async fn the_tool_list_is_what_reviewers_have_seen() {
     );
 }
 
+/// What every conversation pays before its first question.
+#[tokio::test]
+async fn the_tool_list_stays_under_6000_tokens() {
+    let world = World::start().await;
+    let client = world.client(KEY).await;
+    let tools = client.list_all_tools().await.unwrap();
+    let list = serde_json::to_string(&serde_json::json!({"tools": tools})).unwrap();
+    // The public tokenizer that this repository counts with, everywhere.
+    let count = tiktoken_rs::o200k_base()
+        .unwrap()
+        .encode_ordinary(&list)
+        .len();
+    assert!(count < 6000, "the tool list has {count} tokens");
+}
+
 #[tokio::test]
 async fn failing_pods_are_grouped_and_a_narrow_key_sees_its_namespaces_only() {
     let world = World::start().await;
