@@ -164,7 +164,8 @@ CREATE TABLE heartbeats (
 ) STRICT;
 
 CREATE TABLE audit (
-    seq       INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    -- Grows without AUTOINCREMENT, since no row is ever deleted.
+    seq       INTEGER NOT NULL PRIMARY KEY,
     id        TEXT    NOT NULL,
     at        INTEGER NOT NULL,
     author    TEXT    NOT NULL CHECK (author IN ('server', 'executor')),

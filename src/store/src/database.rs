@@ -252,6 +252,8 @@ impl Address {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| bad("not a well-formed address"))?
             .application_name(app_name)
+            // Our texts are fixed and their plans do not depend on the values: plan each once.
+            .options([("plan_cache_mode", "force_generic_plan")])
             .disable_statement_logging();
         Ok(Self::Postgres {
             url: shown,

@@ -101,17 +101,27 @@ pub(crate) struct Write {
     pub(crate) alone: &'static str,
     /// SQLite: the same as one of several verbs in a transaction.
     pub(crate) nested: &'static str,
+    /// SQLite: [`Write::TOGETHER`] of them in a row, as a part of a transaction.
+    pub(crate) together: &'static str,
+    /// How many statements one of them has in `together`.
+    pub(crate) statements: usize,
     pub(crate) postgres: &'static str,
     /// Whether anybody may be waiting for it.
     pub(crate) wakes: bool,
 }
 
 impl Write {
+    /// How many equal verbs run as one text: each text of its own is a journey to the thread that
+    /// owns the connection and back, which costs about as much as what the verb does.
+    pub(crate) const TOGETHER: usize = 8;
+
     /// Different text for each engine.
     pub(crate) fn pair(sqlite: &str, postgres: String) -> Self {
         Self {
             alone: format!("BEGIN IMMEDIATE; {sqlite}; COMMIT").leak(),
             nested: format!("SAVEPOINT verb; {sqlite}; RELEASE verb").leak(),
+            together: repeated(sqlite).leak(),
+            statements: sqlite.split(';').count(),
             postgres: postgres.leak(),
             wakes: true,
         }
@@ -228,9 +238,46 @@ pub(crate) fn numbered(first: usize, width: usize) -> String {
     numbers.join(", ")
 }
 
+/// The text so many times, each with arguments of its own: `$1, $2; $3, $4; ...`.
+fn repeated(text: &str) -> String {
+    let mut parts = text.split('$');
+    let head = parts.next().unwrap_or_default();
+    // What follows each `$`: its number, and the text up to the next one.
+    let holes: Vec<(usize, &str)> = parts
+        .map(|part| {
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, rest) = part.split_at(digits);
+            (number.parse().unwrap_or_default(), rest)
+        })
+        .collect();
+    let width = holes.iter().map(|(number, _)| *number).max().unwrap_or(0);
+    let copies: Vec<String> = (0..Write::TOGETHER)
+        .map(|copy| {
+            let mut text = head.to_owned();
+            for (number, rest) in &holes {
+                text.push_str(&format!("${}{rest}", copy * width + number));
+            }
+            text
+        })
+        .collect();
+    copies.join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repeated_texts_have_arguments_of_their_own() {
+        let write = Write::plain("UPDATE a SET x = $2 WHERE id = $1");
+        assert!(
+            write.together.starts_with(
+                "UPDATE a SET x = $2 WHERE id = $1; UPDATE a SET x = $4 WHERE id = $3; "
+            )
+        );
+        assert!(write.together.ends_with("x = $16 WHERE id = $15"));
+        assert_eq!(write.statements, 1);
+    }
 
     #[test]
     fn a_verb_has_one_text_for_each_engine() {

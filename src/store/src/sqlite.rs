@@ -15,7 +15,9 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+use sqlx::{
+    Arguments, AssertSqlSafe, ConnectOptions, Connection, Either, Executor, SqliteConnection,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -37,12 +39,13 @@ pub(crate) struct Sqlite {
 }
 
 type Rows = Result<Vec<SqliteRow>, StoreError>;
+type Verb = (&'static Write, Args);
 
 #[derive(Debug)]
 enum Job {
     Write {
         write: &'static Write,
-        args: SqliteArguments,
+        args: Args,
         answer: oneshot::Sender<Rows>,
     },
     Close(oneshot::Sender<()>),
@@ -75,7 +78,7 @@ impl Sqlite {
     }
 
     pub(crate) async fn read(&self, text: String, args: Args) -> Rows {
-        sqlx::query_with(AssertSqlSafe(text), bind(args)?)
+        sqlx::query_with(AssertSqlSafe(text), bind(&args)?)
             .fetch_all(&self.readers)
             .await
             .map_err(|error| self.error(&error))
@@ -86,7 +89,7 @@ impl Sqlite {
         let (answer, answered) = oneshot::channel();
         let job = Job::Write {
             write,
-            args: bind(args)?,
+            args,
             answer,
         };
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -218,13 +221,13 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn bind(args: Args) -> Result<SqliteArguments, StoreError> {
+fn bind(args: &[Value]) -> Result<SqliteArguments, StoreError> {
     let mut bound = SqliteArguments::default();
     for value in args {
         match value {
-            Value::Text(text) => bound.add(text),
-            Value::Int(number) => bound.add(number),
-            Value::Bytes(bytes) => bound.add(bytes),
+            Value::Text(text) => bound.add(text.clone()),
+            Value::Int(number) => bound.add(*number),
+            Value::Bytes(bytes) => bound.add(bytes.clone()),
         }
         .map_err(|error| StoreError::BadInput {
             why: error.to_string(),
@@ -244,7 +247,7 @@ impl Writer {
         let mut batch = Vec::with_capacity(BATCH);
         let mut closed = None;
         while closed.is_none() && queue.recv_many(&mut batch, BATCH).await > 0 {
-            let mut scripts = Vec::with_capacity(batch.len());
+            let mut verbs = Vec::with_capacity(batch.len());
             let mut answers = Vec::with_capacity(batch.len());
             for job in batch.drain(..) {
                 match job {
@@ -253,13 +256,13 @@ impl Writer {
                         args,
                         answer,
                     } => {
-                        scripts.push((write, args));
+                        verbs.push((write, args));
                         answers.push((write.wakes, answer));
                     }
                     Job::Close(answer) => closed = Some(answer),
                 }
             }
-            let results = self.commit(scripts).await;
+            let results = self.commit(verbs).await;
             let mut wakes = false;
             for ((wake, answer), result) in answers.into_iter().zip(results) {
                 wakes |= wake && result.as_ref().is_ok_and(|rows| !rows.is_empty());
@@ -281,37 +284,100 @@ impl Writer {
     }
 
     /// Runs verbs in one transaction; as many results as verbs, in their order.
-    async fn commit(&mut self, mut scripts: Vec<(&'static Write, SqliteArguments)>) -> Vec<Rows> {
-        if scripts.len() <= 1 {
-            let Some((write, args)) = scripts.pop() else {
+    async fn commit(&mut self, mut verbs: Vec<Verb>) -> Vec<Rows> {
+        if verbs.len() <= 1 {
+            let Some((write, args)) = verbs.pop() else {
                 return Vec::new();
+            };
+            let args = match bind(&args) {
+                Ok(args) => args,
+                Err(error) => return vec![Err(error)],
             };
             let result = self.script(write.alone, args).await;
             if result.is_err() {
-                // Fails when the transaction is gone already, and then that is what we want.
-                self.script("ROLLBACK", none()).await.ok();
+                self.roll_back().await;
             }
             return vec![result.map_err(|error| from_sqlx(&error, &self.path))];
         }
-        let count = scripts.len();
-        match self.commit_together(scripts).await {
+        // When one of them cannot be done, each is tried for itself.
+        match self.commit_in_runs(&verbs).await {
+            Ok(results) => return results,
+            Err(_) => self.roll_back().await,
+        }
+        match self.commit_one_by_one(&verbs).await {
             Ok(results) => results,
             Err(error) => {
-                self.script("ROLLBACK", none()).await.ok();
-                (0..count)
+                self.roll_back().await;
+                verbs
+                    .iter()
                     .map(|_| Err(from_sqlx(&error, &self.path)))
                     .collect()
             }
         }
     }
 
-    async fn commit_together(
-        &mut self,
-        scripts: Vec<(&'static Write, SqliteArguments)>,
-    ) -> Result<Vec<Rows>, sqlx::Error> {
+    /// Equal verbs that follow each other share a text.
+    async fn commit_in_runs(&mut self, verbs: &[Verb]) -> Result<Vec<Rows>, StoreError> {
+        let path = self.path.clone();
+        let failed = |error: sqlx::Error| from_sqlx(&error, &path);
+        let mut results = Vec::with_capacity(verbs.len());
+        self.script("BEGIN IMMEDIATE", none())
+            .await
+            .map_err(failed)?;
+        for run in verbs.chunk_by(|(one, _), (next, _)| std::ptr::eq(*one, *next)) {
+            for part in run.chunks(Write::TOGETHER) {
+                if part.len() == Write::TOGETHER {
+                    results.extend(self.together(part).await?.into_iter().map(Ok));
+                    continue;
+                }
+                for (write, args) in part {
+                    let rows = self.script(write.nested, bind(args)?).await;
+                    results.push(Ok(rows.map_err(failed)?));
+                }
+            }
+        }
+        self.script("COMMIT", none()).await.map_err(failed)?;
+        Ok(results)
+    }
+
+    /// So many equal verbs, and the rows of each.
+    async fn together(&mut self, verbs: &[Verb]) -> Result<Vec<Vec<SqliteRow>>, StoreError> {
+        let Some((write, _)) = verbs.first() else {
+            return Ok(Vec::new());
+        };
+        let args: Vec<Value> = verbs.iter().flat_map(|(_, args)| args.clone()).collect();
+        let query = sqlx::query_with(write.together, bind(&args)?);
+        let mut steps = (&mut self.connection).fetch_many(query);
+        let mut rows: Vec<Vec<SqliteRow>> = verbs.iter().map(|_| Vec::new()).collect();
+        let mut done = 0;
+        while let Some(step) = steps
+            .try_next()
+            .await
+            .map_err(|error| from_sqlx(&error, &self.path))?
+        {
+            match step {
+                Either::Left(_) => done += 1,
+                Either::Right(row) => {
+                    if let Some(verb) = rows.get_mut(done / write.statements) {
+                        verb.push(row);
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn commit_one_by_one(&mut self, verbs: &[Verb]) -> Result<Vec<Rows>, sqlx::Error> {
         self.script("BEGIN IMMEDIATE", none()).await?;
-        let mut results = Vec::with_capacity(scripts.len());
-        for (write, args) in scripts {
+        let mut results = Vec::with_capacity(verbs.len());
+        for (write, args) in verbs {
+            let args = match bind(args) {
+                Ok(args) => args,
+                Err(error) => {
+                    results.push(Err(error));
+                    continue;
+                }
+            };
             let result = self.script(write.nested, args).await;
             if result.is_err() {
                 // When this fails the whole transaction is gone: an error for all of them.
@@ -322,6 +388,11 @@ impl Writer {
         }
         self.script("COMMIT", none()).await?;
         Ok(results)
+    }
+
+    /// Fails when the transaction is gone already, and then that is what we want.
+    async fn roll_back(&mut self) {
+        self.script("ROLLBACK", none()).await.ok();
     }
 
     /// Runs every statement of the text to its end: stopping at the first row would leave the
