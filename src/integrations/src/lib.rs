@@ -6,5 +6,7 @@
 
 pub mod jira;
 pub mod kubernetes;
+pub mod logs;
+pub mod masking;
 pub mod near_matches;
 pub mod untrusted;

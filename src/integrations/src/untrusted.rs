@@ -1,7 +1,9 @@
 //! Makes text from a cluster, a ticket or an AI safe to show and to hand to a model.
 //!
 //! Nothing is removed silently: what a reader could not see is replaced by its code point, so
-//! that hidden instructions and reordered text show themselves.
+//! that hidden instructions and reordered text show themselves. The same happens to the brackets
+//! ⟦ ⟧ and ⟪ ⟫, which are ours alone: they say where quoted text begins and ends, and no quoted
+//! text can say so.
 
 use std::fmt::Write as _;
 
@@ -41,11 +43,12 @@ fn clean(text: &str, cap: usize, lines: bool) -> String {
 }
 
 /// Control characters, and format characters that a reader cannot see or that reorder the rest:
-/// bidirectional controls, zero-width characters, tags, variation selectors, fillers.
+/// bidirectional controls, zero-width characters, tags, variation selectors, fillers; and our own
+/// brackets.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(u32::from(character),
-            0x00AD | 0x034F | 0x061C | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F
+            0x27E6 | 0x27E7 | 0x27EA | 0x27EB | 0x00AD | 0x034F | 0x061C | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F
             | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0x3164 | 0xFE00..=0xFE0F
             | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFB | 0x1BCA0..=0x1BCA3 | 0x1D173..=0x1D17A
             | 0xE0000..=0xE0FFF)

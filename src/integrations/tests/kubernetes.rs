@@ -11,9 +11,8 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use countersign_integrations::kubernetes::{
-    KubeError, KubeReader, LogOptions, OwnerLookup, OwnerRef,
-};
+use countersign_integrations::kubernetes::{KubeError, KubeReader, LogPart, OwnerLookup, OwnerRef};
+use countersign_integrations::logs::Wanted;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -180,10 +179,11 @@ async fn reads_can_be_spawned() {
     }
     let (_dir, reader) = reader(&Api::default()).await;
     drop(spawnable(reader.list_pods(None, None, 1)));
-    drop(spawnable(reader.pod_logs(
+    drop(spawnable(reader.pod_log(
         "shop",
         "x",
-        &LogOptions::default(),
+        &part("app"),
+        &EVERYTHING,
     )));
     drop(spawnable(reader.list_events(None, None)));
     drop(spawnable(reader.server_date()));
@@ -264,11 +264,9 @@ async fn names_that_are_none_never_reach_the_server() {
         let error = reader.get_pod(namespace, name).await.unwrap_err();
         assert!(matches!(error, KubeError::Invalid { .. }), "{error}");
     }
-    let options = LogOptions {
-        container: Some("a b".into()),
-        ..LogOptions::default()
-    };
-    assert!(reader.pod_logs("shop", "x", &options).await.is_err());
+    let no_name = part("a b");
+    let refused = reader.pod_log("shop", "x", &no_name, &EVERYTHING);
+    assert!(refused.await.is_err());
     assert!(api.seen().is_empty());
 }
 
@@ -449,35 +447,66 @@ async fn the_cluster_is_identified_and_timed() {
     assert!(date.as_second() > 1_700_000_000, "{date}");
 }
 
+fn part(container: &str) -> LogPart {
+    LogPart {
+        container: container.to_owned(),
+        previous: false,
+        since_seconds: None,
+        tail_lines: 1000,
+    }
+}
+
+const EVERYTHING: Wanted = Wanted {
+    grep: None,
+    context: 0,
+    before: None,
+    most_bytes: 4096,
+};
+
 #[tokio::test]
-async fn logs_are_bounded_and_made_visible() {
+async fn a_log_is_asked_for_in_the_words_of_the_api_and_made_safe() {
     let api = Api::default();
     let path = "/api/v1/namespaces/shop/pods/web/log";
-    let query = "limitBytes=10&container=app&previous=true&tailLines=5";
+    let query = "container=app&previous=true&timestamps=true&tailLines=5&limitBytes=8388609\
+                 &sinceSeconds=60";
     api.on(
         &format!("{path}?{query}"),
         200,
-        "one\n\u{1b}[2Jtwo and more",
-    )
-    .on(&format!("{path}?limitBytes=65536"), 200, "short\n");
-    let (_dir, reader) = reader(&api).await;
-    let options = LogOptions {
-        container: Some("app".into()),
-        previous: true,
-        tail_lines: Some(5),
-        limit_bytes: 10,
-        ..LogOptions::default()
-    };
-    let cut = reader.pod_logs("shop", "web", &options).await.unwrap();
-    assert_eq!(
-        (cut.text.as_str(), cut.truncated),
-        ("one\n⟨U+001B⟩[2Jtw", true)
+        "2026-11-22T16:00:00.1Z one\n2026-11-22T16:00:01.1Z \u{1b}[2Jtwo password=x\n",
     );
-    let whole = reader
-        .pod_logs("shop", "web", &LogOptions::default())
-        .await
-        .unwrap();
-    assert_eq!((whole.text.as_str(), whole.truncated), ("short", false));
+    let (_dir, reader) = reader(&api).await;
+    let asked = LogPart {
+        previous: true,
+        since_seconds: Some(60),
+        tail_lines: 5,
+        ..part("app")
+    };
+    let look = reader.pod_log("shop", "web", &asked, &EVERYTHING);
+    let look = look.await.unwrap();
+    assert_eq!(
+        look.excerpt.text,
+        "16:00:00 one\n16:00:01 two password=[redacted]"
+    );
+    assert!(!look.unfinished && look.tail_lines == 5);
+}
+
+#[tokio::test]
+async fn where_lines_are_huge_fewer_are_asked_for_so_that_the_newest_count() {
+    let api = Api::default();
+    let path = "/api/v1/namespaces/shop/pods/web/log";
+    let query = |tail: u32| {
+        format!("{path}?container=app&timestamps=true&tailLines={tail}&limitBytes=8388609")
+    };
+    // 1000 lines of 20,000 bytes are 20 MB; 8 MiB hold 419 of them, and half of those fit.
+    let lines = |count: usize| format!("{}\n", "y".repeat(19_999)).repeat(count);
+    api.on(&query(1000), 200, lines(1000));
+    api.on(&query(209), 200, format!("{}newest\n", lines(208)));
+    let (_dir, reader) = reader(&api).await;
+    let app = part("app");
+    let look = reader.pod_log("shop", "web", &app, &EVERYTHING);
+    let look = look.await.unwrap();
+    assert!(!look.unfinished && look.excerpt.text.ends_with("newest"));
+    assert_eq!((look.tail_lines, api.seen().len()), (209, 2));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use kube::client::Body;
 use kube::config::{ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -75,19 +75,41 @@ impl Connection {
         let client = self.client().await?;
         let answer = timeout(REQUEST, send(&client, path, what))
             .await
-            .unwrap_or_else(|_| {
-                Err(KubeError::Unavailable {
-                    problem: format!("no answer for {what} within {} s", REQUEST.as_secs()),
-                })
-            });
-        if answer
-            .as_ref()
-            .is_err_and(|error| *error == KubeError::Unauthorized)
-        {
-            // The next call reads the credentials afresh: they may have been rotated.
+            .unwrap_or_else(|_| Err(no_answer(what)));
+        let refused = matches!(answer, Err(KubeError::Unauthorized));
+        self.forget_credentials_if(refused).await;
+        answer
+    }
+
+    /// GET `path` and hand out the body as it comes: for watches, which end when they like. Only
+    /// the beginning has a time limit; the reader of the stream sets its own.
+    pub(super) async fn open(&self, path: &str, what: &str) -> Result<Chunks, KubeError> {
+        let client = self.client().await?;
+        let begun = timeout(REQUEST, begin(&client, path, what))
+            .await
+            .unwrap_or_else(|_| Err(no_answer(what)));
+        let opened = match begun {
+            Ok(response) if response.status().is_success() => Ok(Chunks {
+                body: response.into_body(),
+            }),
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                let body = timeout(REQUEST, collect(body, what)).await;
+                let body = body.unwrap_or_else(|_| Err(no_answer(what)))?;
+                Err(refusal(head.status, &body, what))
+            }
+            Err(error) => Err(error),
+        };
+        let refused = matches!(opened, Err(KubeError::Unauthorized));
+        self.forget_credentials_if(refused).await;
+        opened
+    }
+
+    /// The next call reads the credentials afresh: they may have been rotated.
+    async fn forget_credentials_if(&self, refused: bool) {
+        if refused {
             *self.client.lock().await = None;
         }
-        answer
     }
 
     async fn client(&self) -> Result<Client, KubeError> {
@@ -219,41 +241,56 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, 
     })
 }
 
-async fn send(client: &Client, path: &str, what: &str) -> Result<Answer, KubeError> {
+fn no_answer(what: &str) -> KubeError {
+    KubeError::Unavailable {
+        problem: format!("no answer for {what} within {} s", REQUEST.as_secs()),
+    }
+}
+
+async fn begin(client: &Client, path: &str, what: &str) -> Result<Response<Body>, KubeError> {
     let request = Request::get(path)
         .body(Body::empty())
         .map_err(|_| KubeError::Invalid {
             problem: format!("{what} cannot be asked for: the name does not fit in an address"),
         })?;
-    let (head, body) = client
-        .send(request)
-        .await
-        .map_err(|error| explain(&error))?
-        .into_parts();
-    let body = match Limited::new(body, LARGEST_BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(KubeError::Unexpected {
-                what: what.to_owned(),
-                problem: format!("it is larger than {} MiB", LARGEST_BODY >> 20),
-            });
-        }
-        Err(_) => {
-            return Err(KubeError::Unavailable {
-                problem: format!("the connection broke while {what} was read"),
-            });
-        }
-    };
+    client.send(request).await.map_err(|error| explain(&error))
+}
+
+async fn collect(body: Body, what: &str) -> Result<Bytes, KubeError> {
+    match Limited::new(body, LARGEST_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(KubeError::Unexpected {
+            what: what.to_owned(),
+            problem: format!("it is larger than {} MiB", LARGEST_BODY >> 20),
+        }),
+        Err(_) => Err(broken(what)),
+    }
+}
+
+fn broken(what: &str) -> KubeError {
+    KubeError::Unavailable {
+        problem: format!("the connection broke while {what} was read"),
+    }
+}
+
+async fn send(client: &Client, path: &str, what: &str) -> Result<Answer, KubeError> {
+    let (head, body) = begin(client, path, what).await?.into_parts();
+    let body = collect(body, what).await?;
     if head.status.is_success() {
         return Ok(Answer {
             headers: head.headers,
             body,
         });
     }
-    let status: Status = serde_json::from_slice(&body).unwrap_or_default();
-    let message = untrusted::line(&status.message, 400);
+    Err(refusal(head.status, &body, what))
+}
+
+/// What the API server's refusal means.
+fn refusal(status: StatusCode, body: &[u8], what: &str) -> KubeError {
+    let told: Status = serde_json::from_slice(body).unwrap_or_default();
+    let message = untrusted::line(&told.message, 400);
     let what = what.to_owned();
-    Err(match head.status {
+    match status {
         StatusCode::UNAUTHORIZED => KubeError::Unauthorized,
         StatusCode::FORBIDDEN => KubeError::Forbidden { what, message },
         StatusCode::NOT_FOUND => KubeError::NotFound { what },
@@ -270,7 +307,30 @@ async fn send(client: &Client, path: &str, what: &str) -> Result<Answer, KubeErr
             what,
             problem: format!("{status} {message}"),
         },
-    })
+    }
+}
+
+/// The body of an answer, piece by piece.
+pub(super) struct Chunks {
+    body: Body,
+}
+
+impl Chunks {
+    /// The next piece, or nothing at the end.
+    pub(super) async fn next(&mut self, what: &str) -> Result<Option<Bytes>, KubeError> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    // Trailers carry nothing for us.
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(_)) => return Err(broken(what)),
+            }
+        }
+    }
 }
 
 /// The chain of causes, except where it could quote credentials.

@@ -17,6 +17,7 @@ pub mod grouping;
 mod names;
 mod page_cursor;
 mod pod_detail;
+mod pod_log;
 mod reader;
 mod records;
 mod selector;
@@ -38,7 +39,8 @@ pub use grouping::{
 };
 pub use page_cursor::BadCursor;
 pub use pod_detail::{ContainerDetail, PodDetail, Probe, ProbeKind};
-pub use reader::{KubeReader, LogOptions, LogText, PodList};
+pub use pod_log::{LogLook, LogPart};
+pub use reader::{KubeReader, PodList};
 pub use records::{
     ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState, EventRecord,
     HpaRecord, JobState, NamespaceRecord, NodeRecord, ObjectRef, OwnerChain, OwnerLookup, OwnerRef,

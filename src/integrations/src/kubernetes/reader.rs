@@ -32,7 +32,7 @@ const LONGEST_LIST: usize = 50_000;
 /// Reads one cluster. Cheap to clone; connects on the first call.
 #[derive(Clone)]
 pub struct KubeReader {
-    connection: Arc<Connection>,
+    pub(super) connection: Arc<Connection>,
 }
 
 /// Pods in the API's order, and whether these are all.
@@ -41,28 +41,6 @@ pub struct PodList {
     pub pods: Vec<PodRecord>,
     pub complete: bool,
     pub resource_version: Option<String>,
-}
-
-/// Which part of a container's log to read.
-#[derive(Clone, Debug, Default)]
-pub struct LogOptions {
-    /// May be left out for a pod with one container.
-    pub container: Option<String>,
-    /// Of the run before the last restart.
-    pub previous: bool,
-    pub tail_lines: Option<u32>,
-    pub since_seconds: Option<u32>,
-    pub timestamps: bool,
-    /// At most this much; 0 means 64 KiB, and 1 MiB is the most.
-    pub limit_bytes: u32,
-}
-
-/// Log text with hidden characters made visible. It is written by whoever writes logs: data.
-#[derive(Clone, Debug, Serialize)]
-pub struct LogText {
-    pub text: String,
-    /// The byte limit was reached: lines are missing at the end.
-    pub truncated: bool,
 }
 
 struct Listing<R> {
@@ -435,48 +413,6 @@ impl KubeReader {
             .map(drop)
     }
 
-    /// A bounded part of a container's log.
-    pub async fn pod_logs(
-        &self,
-        namespace: &str,
-        pod: &str,
-        options: &LogOptions,
-    ) -> Result<LogText, KubeError> {
-        let path = collection("/api/v1", Some(namespace), "pods")?;
-        let pod = subdomain("pod", pod)?;
-        let limit = match options.limit_bytes {
-            0 => 64 << 10,
-            bytes => bytes.min(1 << 20),
-        };
-        let container = match &options.container {
-            Some(container) => Some(label("container", container)?.to_owned()),
-            None => None,
-        };
-        let flag = |set: bool| set.then(|| "true".to_owned());
-        let query = encode([
-            ("limitBytes", Some(limit.to_string())),
-            ("container", container),
-            ("previous", flag(options.previous)),
-            ("timestamps", flag(options.timestamps)),
-            (
-                "tailLines",
-                options.tail_lines.map(|lines| lines.to_string()),
-            ),
-            (
-                "sinceSeconds",
-                options.since_seconds.map(|seconds| seconds.to_string()),
-            ),
-        ]);
-        let path = format!("{path}/{pod}/log?{query}");
-        let what = format!("the log of pod {namespace}/{pod}");
-        let body = self.connection.get_raw(&path, &what).await?.body;
-        let kept = &body[..body.len().min(limit as usize)];
-        Ok(LogText {
-            text: untrusted::block(&String::from_utf8_lossy(kept), kept.len()),
-            truncated: body.len() >= limit as usize,
-        })
-    }
-
     /// The workload behind an owner reference, or nothing for a kind that we do not read.
     async fn workload(
         &self,
@@ -589,7 +525,7 @@ const KINDS: [(&str, &str, &str); 7] = [
 
 /// The given pairs as a query. (A serializer held across an await would tie the read to one
 /// thread.)
-fn encode<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<String>)>) -> String {
+pub(super) fn encode<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<String>)>) -> String {
     let mut query = Serializer::new(String::new());
     for (key, value) in pairs {
         if let Some(value) = value {
@@ -599,7 +535,11 @@ fn encode<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<String>)>) -> Str
     query.finish()
 }
 
-fn collection(group: &str, namespace: Option<&str>, plural: &str) -> Result<String, KubeError> {
+pub(super) fn collection(
+    group: &str,
+    namespace: Option<&str>,
+    plural: &str,
+) -> Result<String, KubeError> {
     Ok(match namespace {
         Some(namespace) => {
             format!(

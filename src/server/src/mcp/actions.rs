@@ -7,6 +7,7 @@ use countersign_domain::{
     Action, ActionId, AuditEvent, Author, Code, EventName, Reason, Signed, State, StateName,
     Statement,
 };
+use countersign_integrations::masking::mask;
 use countersign_store::{ActionDetail, ActionFilter, Ticket, Transition};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,7 +17,6 @@ use super::answers::{
 };
 use super::arguments::{CancelAction, GetAction, ListActions, StateWord, WaitForAction};
 use super::auth::Caller;
-use super::redact;
 use crate::app::App;
 use crate::evidence::{self, NotSigned, Standing, Voucher};
 
@@ -181,7 +181,7 @@ impl Desk<'_> {
             Some(reason) => format!(
                 "taken back by {}: {}",
                 self.caller.agent,
-                countersign_domain::one_line(&redact::text(reason), 500)
+                countersign_domain::one_line(&mask(reason), 500)
             ),
             None => format!("taken back by {}", self.caller.agent),
         };

@@ -10,6 +10,7 @@ use countersign_domain::{
     StateName, Subject, Target,
 };
 use countersign_integrations::kubernetes::restartable;
+use countersign_integrations::masking::mask;
 use countersign_store::{ActionFilter, Cap, Caps, Proposed as Stored};
 use jiff::SignedDuration;
 use rmcp::model::JsonObject;
@@ -133,7 +134,7 @@ impl Desk<'_> {
             params,
             agent: self.caller.agent.clone(),
             session: self.caller.session.clone(),
-            reason: redact::text(&args.reason),
+            reason: mask(&args.reason).into_owned(),
             idempotency_key: args.idempotency_key.clone(),
         };
         let event = AuditEvent::new(
