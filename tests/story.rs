@@ -25,6 +25,9 @@ async fn whole_story(engine: Engine, cluster: ClusterKind) {
     scenarios::budget_without_room(&scene).await.unwrap();
     scenarios::forged_decision(&scene).await.unwrap();
     scenarios::forged_state(&scene).await.unwrap();
+    if engine == Engine::Postgres {
+        scenarios::set_back_while_it_runs(&scene).await.unwrap();
+    }
     scenarios::replacement_never_ready(&scene).await.unwrap();
     drop(scene);
     if engine == Engine::Sqlite {

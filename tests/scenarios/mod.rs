@@ -5,7 +5,7 @@ mod attacks;
 mod outcomes;
 mod restore;
 
-pub use attacks::{forged_decision, forged_state};
+pub use attacks::{forged_decision, forged_state, set_back_while_it_runs};
 pub use outcomes::{
     budget_without_room, page_approval, pod_replaced, rejection, replacement_never_ready,
     ticket_approval,

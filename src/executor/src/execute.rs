@@ -3,7 +3,7 @@
 use countersign_domain::{
     Channel, Code, EventName, Held, Reason, RecordKind, Sealed, StateName, Statement,
 };
-use countersign_store::{Claimed, Hold, SignedStep, Transition};
+use countersign_store::{Claimed, Hold, SignedStep, StoreError, Transition};
 use countersign_telemetry::metric;
 use jiff::SignedDuration;
 use metrics::{counter, histogram};
@@ -209,9 +209,9 @@ async fn carry_out(
     let outcome = match sent {
         Sent::Accepted => {
             tracing::info!(action = %id, "eviction accepted");
-            match watch(executor, &case, &claim).await {
+            match watch(executor, &case).await {
                 Some(outcome) => outcome,
-                // Stopping, or the lease is gone: whoever is next looks on.
+                // Stopping, or a later claim looks instead.
                 None => {
                     tracing::warn!(action = %id, "sent, and left to be looked at by whoever is next");
                     return Ok(());
@@ -272,9 +272,10 @@ async fn rejected(executor: &Executor, case: &Case, status: u16, sentence: &str)
     }
 }
 
-/// Watches until the criterion is met, cannot be met, or the time is over. `None`: given up
-/// without a verdict.
-async fn watch(executor: &Executor, case: &Case, claim: &Claim) -> Option<Outcome> {
+/// Watches until the criterion is met, cannot be met, or the time is over, also when the row was taken
+/// away. `None`: given up without a verdict.
+async fn watch(executor: &Executor, case: &Case) -> Option<Outcome> {
+    let looking = executor.looks.begin(case.action.id);
     let sent = Instant::now();
     let allowed = case.statement.success_deadline();
     let search = Search {
@@ -310,10 +311,8 @@ async fn watch(executor: &Executor, case: &Case, claim: &Claim) -> Option<Outcom
         }
         tokio::select! {
             () = tokio::time::sleep(replacement::pause(sent.into_std())) => {}
+            () = looking.replaced() => return None,
             () = executor.stop.cancelled() => return None,
-        }
-        if claim.lost() {
-            return None;
         }
     }
 }
@@ -337,7 +336,18 @@ pub fn not_ready(obstacle: &str) -> Outcome {
     )
 }
 
-/// Commits the outcome. Tried for a while: what happened in the cluster has happened.
+/// How an outcome was written down.
+enum Recorded {
+    /// It is the action's state now.
+    Ended,
+    /// Beside a state that somebody else made.
+    Appended,
+    /// The same end, signed by this executor's key, is there already.
+    Known,
+}
+
+/// Commits the outcome. Tried for a while: what happened in the cluster has happened. Where the row was
+/// taken away or ended by somebody else, the outcome is kept beside whatever it says.
 pub async fn finish(
     executor: &Executor,
     case: &Case,
@@ -345,48 +355,94 @@ pub async fn finish(
     outcome: Outcome,
 ) -> Result<(), Failure> {
     let id = case.action.id;
+    let step = outcome_step(executor, case, outcome)?;
+    let record = step.record.body();
+    crash::point("outcome.before");
+    let mut tries = 0;
+    let recorded = loop {
+        match commit(executor, case, &claim, &step).await {
+            Ok(recorded) => break recorded,
+            Err(error) if tries < 20 && !executor.stop.is_cancelled() => {
+                tracing::warn!(action = %id, %error, "an outcome could not be written; again");
+                tries += 1;
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
+            Err(error) => {
+                // By then it may be the only trace of what was seen here.
+                tracing::error!(
+                    action = %id, state = record.state, message = record.message,
+                    "an outcome was not written"
+                );
+                return Err(error.into());
+            }
+        }
+    };
+    crash::point("outcome.after");
+    claim.settled();
+    let (state, message) = (&record.state, &record.message);
+    match recorded {
+        Recorded::Ended => tracing::info!(action = %id, state, message, "outcome recorded"),
+        Recorded::Known => tracing::info!(action = %id, state, message, "somebody saw the same"),
+        Recorded::Appended => tracing::error!(
+            action = %id, state, message,
+            "the row was taken away or ended by somebody else; the outcome is kept beside it"
+        ),
+    }
+    Ok(())
+}
+
+/// Says that the outcome is not certain yet. `false`: the row is not ours any more, so nobody may be
+/// left who looks on.
+pub async fn unsure(
+    executor: &Executor,
+    case: &Case,
+    claim: &Claim,
+    outcome: Outcome,
+) -> Result<bool, Failure> {
+    let step = outcome_step(executor, case, outcome)?;
+    let done = executor
+        .store
+        .finish(&case.action, &claim.lease(), &step)
+        .await?;
+    Ok(matches!(done, Transition::Done(_)))
+}
+
+fn outcome_step(executor: &Executor, case: &Case, outcome: Outcome) -> Result<SignedStep, Failure> {
     let Outcome {
         state,
         reason,
         details,
     } = outcome;
-    let step: SignedStep = executor.step(
-        id,
+    executor.step(
+        case.action.id,
         case.digest,
         RecordKind::Outcome,
         state,
         &reason,
         details,
         executor.clock.now(),
-    )?;
-    crash::point("outcome.before");
-    let mut tries = 0;
-    let done = loop {
-        match executor
-            .store
-            .finish(&case.action, &claim.lease(), &step)
-            .await
-        {
-            Ok(done) => break done,
-            Err(error) if tries < 20 && !claim.lost() && !executor.stop.is_cancelled() => {
-                tracing::warn!(action = %id, %error, "an outcome could not be written; again");
-                tries += 1;
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
-    crash::point("outcome.after");
-    claim.settled();
-    match done {
-        Transition::Done(_) => tracing::info!(action = %id, %state, %reason, "outcome recorded"),
-        // By then it may be the only trace of what was seen here.
-        Transition::Conflict(_) => tracing::error!(
-            action = %id, %state, %reason,
-            "the outcome was not recorded: the row was taken away or has ended"
-        ),
+    )
+}
+
+async fn commit(
+    executor: &Executor,
+    case: &Case,
+    claim: &Claim,
+    step: &SignedStep,
+) -> Result<Recorded, StoreError> {
+    let (store, action) = (&executor.store, &case.action);
+    if let Transition::Done(_) = store.finish(action, &claim.lease(), step).await? {
+        return Ok(Recorded::Ended);
     }
-    Ok(())
+    let ours = step.record.body();
+    for sealed in store.records(action.id).await? {
+        let known = executor.own_record(&sealed);
+        if known.is_some_and(|known| known.state == ours.state && known.action_id == action.id) {
+            return Ok(Recorded::Known);
+        }
+    }
+    store.append_outcome(action, step).await?;
+    Ok(Recorded::Appended)
 }
 
 async fn hold(

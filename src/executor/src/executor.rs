@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::Capabilities;
 use crate::health::Status;
+use crate::looks::Looks;
 use crate::rules::Watched;
 use crate::ticket_look::TicketLook;
 
@@ -28,6 +29,7 @@ pub struct Executor {
     pub own_keys: KeyRing,
     pub watched: Arc<Watched>,
     pub status: Arc<Status>,
+    pub looks: Looks,
     /// Shown to people.
     pub instance: String,
     pub stop: CancellationToken,

@@ -20,6 +20,7 @@ mod facts;
 mod health;
 mod keys;
 mod lease;
+mod looks;
 mod record;
 mod replacement;
 mod resolve;

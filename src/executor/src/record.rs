@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_domain::{
     ActionId, AuditEvent, Author, Decision, Digest, EventName, ExecutionRecord, Reason, RecordKind,
-    Signed, StateName,
+    Sealed, Signed, StateName,
 };
 use countersign_store::SignedStep;
 use jiff::Timestamp;
@@ -95,6 +95,15 @@ impl Executor {
             record: Signed::sign(record, &self.signer)?,
             event,
         })
+    }
+
+    /// A stored record, if this executor signed it. Which action it is about stands in its body.
+    pub fn own_record(&self, sealed: &Sealed) -> Option<ExecutionRecord> {
+        // The key must have been valid when it signed; the body tells when, and is only believed once
+        // the signature fits.
+        let told: ExecutionRecord = serde_json::from_str(&sealed.json).ok()?;
+        let signed = sealed.open::<ExecutionRecord>(&self.own_keys, told.at);
+        signed.ok().map(|signed| signed.body().clone())
     }
 
     /// Signs a decision that this executor derived itself.

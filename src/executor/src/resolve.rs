@@ -7,9 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_domain::{
-    Action, ActionId, Code, Digest, ExecutionRecord, RecordKind, StateName, Statement,
-};
+use countersign_domain::{Action, ActionId, Code, Digest, RecordKind, StateName, Statement};
 use countersign_store::Orphan;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -39,8 +37,15 @@ pub struct Case {
 
 /// Takes over what another executor began.
 pub async fn adopt(executor: &Executor, orphan: Orphan) -> Result<(), Failure> {
-    let id = orphan.action.id;
-    tracing::warn!(action = %id, "an earlier execution ended without an outcome; looking");
+    let (id, state) = (orphan.action.id, orphan.action.state.name());
+    if matches!(state, StateName::Executing | StateName::Indeterminate) {
+        tracing::warn!(action = %id, "an earlier execution ended without an outcome; looking");
+    } else {
+        tracing::error!(
+            action = %id, %state,
+            "this was begun, and its row was set back by somebody else; looking at what became of it"
+        );
+    }
     let claim = Claim::keep(executor, id, orphan.lease.clone());
     match case_of(executor, &orphan) {
         Ok(case) => resolve(executor, case, claim).await,
@@ -114,15 +119,10 @@ fn case_of(executor: &Executor, orphan: &Orphan) -> Result<Case, Outcome> {
         )
     };
     let signed = verify::open(executor, &orphan.statement).map_err(|_| altered("statement"))?;
-    let intent = orphan.intent.as_ref().ok_or_else(|| altered("intent"))?;
-    // The key must have been valid when it signed; the body tells when, and is only believed once
-    // the signature fits.
-    let at = serde_json::from_str::<ExecutionRecord>(&intent.json)
-        .map_or(executor.clock.now(), |record| record.at);
+    let intent = orphan.intent.as_ref();
     let intent = intent
-        .open::<ExecutionRecord>(&executor.own_keys, at)
-        .map_err(|_| altered("intent"))?;
-    let intent = intent.body();
+        .and_then(|intent| executor.own_record(intent))
+        .ok_or_else(|| altered("intent"))?;
     let send_before = intent
         .details
         .get(SEND_BEFORE)
@@ -150,8 +150,10 @@ fn case_of(executor: &Executor, orphan: &Orphan) -> Result<Case, Outcome> {
     })
 }
 
-/// Looks until the verdict is certain, the lease is lost, or the executor stops.
+/// Looks until the verdict is certain, a later claim looks instead, or the executor stops.
 pub async fn resolve(executor: &Executor, case: Case, claim: Claim) -> Result<(), Failure> {
+    let looking = executor.looks.begin(case.action.id);
+    let mut told = case.action.state.name() == StateName::Indeterminate;
     let since = Instant::now();
     let search = Search {
         statement: &case.statement,
@@ -161,27 +163,44 @@ pub async fn resolve(executor: &Executor, case: Case, claim: Claim) -> Result<()
     loop {
         match look(executor, &case, &search, &mut door).await {
             Ok(Some(outcome)) => return execute::finish(executor, &case, claim, outcome).await,
-            Ok(None) if case.action.state.name() == StateName::Executing => {
+            Ok(None) if !told => {
                 // Said openly, and looked at further: the row is offered again at once.
-                let outcome = Outcome::new(
-                    StateName::Indeterminate,
-                    Code::Interrupted,
-                    "The executor was interrupted after the point of no return. Whether the \
-                     eviction was carried out is being found out by looking; it is not sent again.",
-                );
-                return execute::finish(executor, &case, claim, outcome).await;
+                match execute::unsure(executor, &case, &claim, unsure(&case)).await {
+                    Ok(true) => {
+                        claim.settled();
+                        return Ok(());
+                    }
+                    // Taken away: nobody may be left who would look.
+                    Ok(false) => told = true,
+                    Err(error) => tracing::warn!(action = %case.action.id, %error, "not told yet"),
+                }
             }
             Ok(None) => {}
             Err(why) => tracing::warn!(action = %case.action.id, why, "cannot look now"),
         }
         tokio::select! {
             () = tokio::time::sleep(replacement::pause(since.into_std())) => {}
+            () = looking.replaced() => return Ok(()),
             () = executor.stop.cancelled() => return Ok(()),
         }
-        if claim.lost() {
-            return Ok(());
-        }
     }
+}
+
+fn unsure(case: &Case) -> Outcome {
+    let happened = match case.action.state.name() {
+        StateName::Pending | StateName::Approved => {
+            "Somebody set the stored action back after the executor had begun it."
+        }
+        _ => "The executor was interrupted after the point of no return.",
+    };
+    Outcome::new(
+        StateName::Indeterminate,
+        Code::Interrupted,
+        format!(
+            "{happened} Whether the eviction was carried out is being found out by looking; it is \
+             not sent again."
+        ),
+    )
 }
 
 /// One look. `Ok(None)`: not certain yet.

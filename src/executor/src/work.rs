@@ -15,6 +15,7 @@ use crate::admitting::{Admitting, PLACES, Taken};
 use crate::config::{ClusterLock, Config};
 use crate::executor::{Executor, Failure};
 use crate::health::{self, Part, Status};
+use crate::looks::Looks;
 use crate::rules::Watched;
 use crate::ticket_look::TicketLook;
 use crate::timing::{LEASE, PerMinute};
@@ -93,6 +94,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
                 signer,
                 watched,
                 status: Arc::clone(&status),
+                looks: Looks::default(),
                 instance: config.instance(),
                 stop: stop.clone(),
                 tasks: TaskTracker::new(),

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use countersign_domain::{
-    Action, ActionId, AuditEvent, Channel, Code, Decision, OsEntropy, Reason, RecordKind, Signed,
-    StateName, Statement, StoredDecision, random_token,
+    Action, ActionId, AuditEvent, Channel, Code, Decision, OsEntropy, Reason, RecordKind, Sealed,
+    Signed, StateName, Statement, StoredDecision, random_token,
 };
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::rows::{
     ACTION, ActionRow, DECISION, DecisionRecord, SealedRow, TICKET, TicketRow, event_args, parse,
 };
-use crate::server::{TELL, no_event, transition};
+use crate::server::{BEGUN, TELL, no_event, transition};
 use crate::sql::{Args, Follow, Write, args};
 use crate::{
     Claimed, Database, Heartbeat, Hold, Lease, Orphan, SignedStep, StoreError, Ticket, ToAdmit,
@@ -26,12 +26,25 @@ pub struct ExecutorStore {
     pub(crate) db: Database,
 }
 
-/// $1 cluster, $2 now, $3 token, $4 holder, $5 until.
-pub(crate) fn pick(states: &str) -> String {
+const FREE: &str = "cluster = $1 AND (lease_until IS NULL OR lease_until <= $2)";
+
+/// $1 cluster, $2 now, $3 token, $4 holder, $5 until. Who has been due for longest comes first: a row
+/// that is held again and again goes behind those that came meanwhile.
+fn pick_due(condition: &str) -> String {
     format!(
-        "SELECT id FROM actions WHERE state IN ({states}) AND cluster = $1 \
-         AND (lease_until IS NULL OR lease_until <= $2) AND (retry_at IS NULL OR retry_at <= $2) \
-         ORDER BY id LIMIT 1"
+        "SELECT id FROM actions WHERE {condition} AND {FREE} \
+         AND (retry_at IS NULL OR retry_at <= $2) \
+         ORDER BY COALESCE(retry_at, created_at), id LIMIT 1"
+    )
+}
+
+/// What was begun and has no end. A row that is `pending` or `approved` again although its intent is
+/// stored was changed by hand, and is still one of them; nor can a time to retry hide one. Who was
+/// looked at least often comes first.
+fn pick_begun() -> String {
+    format!(
+        "SELECT id FROM actions WHERE state IN ('executing', 'indeterminate', 'pending', 'approved') \
+         AND (state IN ('executing', 'indeterminate') OR {BEGUN}) AND {FREE} ORDER BY fence, id LIMIT 1"
     )
 }
 
@@ -42,17 +55,17 @@ struct Work {
 }
 
 impl Work {
-    fn new(states: &str) -> Self {
-        let pick = pick(states);
+    fn new(pick: String) -> Self {
         let set = "lease_token = $3, lease_holder = $4, lease_until = $5, fence = fence + 1";
         let claim = Write::claim("actions", &pick, set, ACTION);
         Self { pick, claim }
     }
 }
 
-static TO_ADMIT: LazyLock<Work> = LazyLock::new(|| Work::new("'checking'"));
-static APPROVED: LazyLock<Work> = LazyLock::new(|| Work::new("'approved'"));
-static ORPHANS: LazyLock<Work> = LazyLock::new(|| Work::new("'executing', 'indeterminate'"));
+static TO_ADMIT: LazyLock<Work> = LazyLock::new(|| Work::new(pick_due("state = 'checking'")));
+static APPROVED: LazyLock<Work> =
+    LazyLock::new(|| Work::new(pick_due(&format!("state = 'approved' AND NOT {BEGUN}"))));
+static ORPHANS: LazyLock<Work> = LazyLock::new(|| Work::new(pick_begun()));
 
 const MOVED: &str = "version = version + 1, held_code = NULL, held_message = NULL, \
      held_since = NULL, retry_at = NULL";
@@ -113,20 +126,24 @@ static BEGIN: LazyLock<Write> = LazyLock::new(|| {
     Write::guarded(
         &format!(
             "UPDATE actions SET state = 'executing', updated_at = $14, started_at = $14, {MOVED} \
-             WHERE {GUARD} AND state = 'approved' AND lease_until > $14"
+             WHERE {GUARD} AND state = 'approved' AND lease_until > $14 AND NOT {BEGUN}"
         ),
         ACTION,
         &[Follow::audit(1), execution()],
     )
 });
 
-/// $19 next state, $20 code, $21 message, $22 new version.
+/// $19 next state, $20 code, $21 message, $22 new version. What was begun can end only as begun,
+/// also where somebody set the row back.
 static END: LazyLock<Write> = LazyLock::new(|| {
     Write::guarded(
         &format!(
             "UPDATE actions SET state = $19, updated_at = $14, ended_at = $14, end_code = $20, \
-             end_message = $21, {MOVED}, {UNLEASED} WHERE {GUARD} \
-             AND ((state = 'approved' AND $19 = 'refused') \
+             end_message = $21, started_at = CASE WHEN $19 = 'refused' THEN started_at \
+                 ELSE COALESCE(started_at, $14) END, {MOVED}, {UNLEASED} WHERE {GUARD} \
+             AND ((state = 'approved' AND $19 = 'refused' AND NOT {BEGUN}) \
+               OR (state IN ('pending', 'approved') AND {BEGUN} \
+                   AND $19 IN ('succeeded', 'failed', 'indeterminate')) \
                OR (state = 'executing' AND $19 IN ('succeeded', 'failed', 'indeterminate')) \
                OR (state = 'indeterminate' AND $19 IN ('succeeded', 'failed')))"
         ),
@@ -135,6 +152,21 @@ static END: LazyLock<Write> = LazyLock::new(|| {
             Follow::audit(1),
             execution(),
             Follow::outbox(&TELL, "$19", "$11", "$22", "$14"),
+        ],
+    )
+});
+
+/// $1-$10 event; $11 id, $12 record kind, $13 json, $14 kid, $15 signature, $16 at, $17 state. Once
+/// for one record, and the telling once for one state.
+static APPEND: LazyLock<Write> = LazyLock::new(|| {
+    Write::guarded(
+        "INSERT INTO executions (action_id, recorded_at, record, json, kid, signature) \
+         SELECT id, $16, $12, $13, $14, $15 FROM actions WHERE id = $11 AND NOT EXISTS \
+             (SELECT 1 FROM executions WHERE executions.action_id = $11 AND executions.json = $13)",
+        "action_id",
+        &[
+            Follow::audit(1),
+            Follow::outbox(&TELL, "$17", "$11", "0", "$16").once(),
         ],
     )
 });
@@ -192,8 +224,12 @@ static HEARTBEAT: LazyLock<Write> = LazyLock::new(|| {
 
 /// Those whose plans are tested.
 #[cfg(test)]
+pub(crate) fn picks() -> [&'static str; 3] {
+    [&TO_ADMIT.pick, &APPROVED.pick, &ORPHANS.pick]
+}
+#[cfg(test)]
 pub(crate) const VERBS: &[&LazyLock<Write>] = &[
-    &ADMIT, &DENY, &BEGIN, &END, &HOLD, &RENEW, &RELEASE, &DERIVED, &HEARTBEAT,
+    &ADMIT, &DENY, &BEGIN, &END, &APPEND, &HOLD, &RENEW, &RELEASE, &DERIVED, &HEARTBEAT,
 ];
 
 impl ExecutorStore {
@@ -203,7 +239,7 @@ impl ExecutorStore {
         self.db.changes()
     }
 
-    /// Leases the oldest proposal of this cluster that waits to be admitted.
+    /// Leases the proposal of this cluster that has waited for longest to be admitted.
     pub async fn next_to_admit(
         &self,
         cluster: &str,
@@ -269,7 +305,7 @@ impl ExecutorStore {
         transition(&self.db, work.action.id, changed).await
     }
 
-    /// Leases the oldest approved action of this cluster whose time to retry has come.
+    /// Leases the approved action of this cluster that has been due for longest.
     pub async fn next_approved(
         &self,
         cluster: &str,
@@ -416,7 +452,7 @@ impl ExecutorStore {
         transition(&self.db, action.id, changed).await
     }
 
-    /// `executing` or `indeterminate` -> what the record's `state` says: `succeeded`, `failed` or
+    /// `executing` or `indeterminate` (or set back by hand after the intent) -> what the record's `state` says: `succeeded`, `failed` or
     /// `indeterminate`. The lease ends.
     pub async fn finish(
         &self,
@@ -438,7 +474,41 @@ impl ExecutorStore {
         self.end(action, lease, step, next).await
     }
 
-    /// Leases an action whose executor went away after the intent, or that is `indeterminate`.
+    /// Keeps an outcome for which [`Self::finish`] was a conflict: what a run saw is not lost because
+    /// its row was taken away or ended by somebody else. Appends the record and its event and has it
+    /// told; the state stays. `false`: this very record is there already, or there is no such action.
+    pub async fn append_outcome(
+        &self,
+        action: &Action,
+        step: &SignedStep,
+    ) -> Result<bool, StoreError> {
+        expect(step, action, RecordKind::Outcome)?;
+        let (record, sealed) = (step.record.body(), step.record.sealed());
+        let state: StateName = parse("executions", &record.state)?;
+        let mut values = event_args(step.event.body(), Some(step.event.sealed()))?;
+        values.extend(args![
+            action.id,
+            record.record.as_str(),
+            &sealed.json,
+            &sealed.kid,
+            &sealed.signature,
+            step.event.body().at,
+            state.as_str(),
+        ]);
+        let rows: Vec<(String,)> = self.db.write(&APPEND, values).await?;
+        Ok(!rows.is_empty())
+    }
+
+    /// The stored records of an action, in the order in which they were written. Rows, not evidence:
+    /// whoever relies on one opens it.
+    pub async fn records(&self, action: ActionId) -> Result<Vec<Sealed>, StoreError> {
+        let text = "SELECT json, kid, signature FROM executions WHERE action_id = $1 ORDER BY id";
+        let rows: Vec<SealedRow> = self.db.read(text, args![action]).await?;
+        Ok(rows.into_iter().filter_map(SealedRow::sealed).collect())
+    }
+
+    /// Leases an action whose executor went away after the intent, or that is `indeterminate`, or
+    /// that was set back by hand after its intent.
     pub async fn next_orphan(
         &self,
         cluster: &str,
@@ -527,7 +597,7 @@ impl ExecutorStore {
     }
 }
 
-fn statement(action: &Action) -> Result<countersign_domain::Sealed, StoreError> {
+fn statement(action: &Action) -> Result<Sealed, StoreError> {
     action.state.statement().cloned().ok_or(StoreError::BadRow {
         table: "admissions",
         what: format!("action {} has no statement", action.id),

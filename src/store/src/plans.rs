@@ -36,14 +36,13 @@ fn reads() -> Vec<String> {
         "SELECT json FROM executions WHERE action_id = $1 ORDER BY id".into(),
         "SELECT id, body FROM webhooks WHERE done_at IS NULL ORDER BY id LIMIT 5".into(),
         "SELECT person FROM sessions WHERE token_hash = $1".into(),
-        server::DUE.into(),
+        server::DUE.clone(),
         server::GAUGES.into(),
         server::OUTBOX_PICK.into(),
         server::OPEN_TICKETS.clone(),
-        executor::pick("'approved'"),
-        executor::pick("'executing', 'indeterminate'"),
     ]
     .into();
+    texts.extend(executor::picks().map(str::to_owned));
     for write in writes() {
         let body = write.alone.strip_prefix("BEGIN IMMEDIATE; ").unwrap();
         texts.extend(

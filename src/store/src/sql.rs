@@ -138,12 +138,20 @@ impl Write {
         let mut sqlite = format!("{change} RETURNING {returning}");
         let mut postgres = format!("WITH changed AS ({change} RETURNING {returning})");
         for (index, follow) in follows.iter().enumerate() {
-            let Follow { insert, only_if } = follow;
+            let Follow {
+                insert,
+                only_if,
+                once,
+            } = follow;
             sqlite.push_str(&format!("; {insert} WHERE changes() > 0"));
             postgres.push_str(&format!(", follow_{index} AS ({insert}, changed"));
             if let Some(condition) = only_if {
                 sqlite.push_str(&format!(" AND {condition}"));
                 postgres.push_str(&format!(" WHERE {condition}"));
+            }
+            if *once {
+                sqlite.push_str(" ON CONFLICT DO NOTHING");
+                postgres.push_str(" ON CONFLICT DO NOTHING");
             }
             postgres.push(')');
         }
@@ -175,6 +183,8 @@ impl Write {
 pub(crate) struct Follow {
     insert: String,
     only_if: Option<&'static str>,
+    /// What is there already is left out; like one with a condition it must come last.
+    once: bool,
 }
 
 impl Follow {
@@ -190,6 +200,7 @@ impl Follow {
                 "INSERT INTO {table_and_columns} SELECT {values} FROM (VALUES (1)) AS one"
             ),
             only_if: None,
+            once: false,
         }
     }
 
@@ -219,7 +230,13 @@ impl Follow {
                 rows.join(", ")
             ),
             only_if: None,
+            once: false,
         }
+    }
+
+    pub(crate) fn once(mut self) -> Self {
+        self.once = true;
+        self
     }
 
     pub(crate) fn only_if(mut self, condition: &'static str) -> Self {

@@ -9,5 +9,6 @@
 mod crashes;
 mod leaving;
 mod story;
+mod tampered;
 mod ticket;
 mod world;

@@ -319,31 +319,3 @@ async fn rules_that_cannot_be_read_hold_what_they_might_have_revoked() {
     world.wait(next, StateName::Pending).await;
     world.wait(id, StateName::Succeeded).await;
 }
-
-#[tokio::test]
-async fn a_row_set_back_to_approved_after_the_eviction_is_not_said_to_have_done_nothing() {
-    let world = World::new().await;
-    let _executor = world.executor(None);
-    // Its replacement never gets Ready, so the execution is watched for 20 s.
-    let id = world.propose(&world.failing_pod("search").await).await;
-    world.wait(id, StateName::Pending).await;
-    world.approve(id).await;
-    world.wait(id, StateName::Executing).await;
-    while world.evictions().await.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    world
-        .tamper(&format!(
-            "UPDATE actions SET state = 'approved', version = version + 1, lease_token = NULL, \
-             lease_holder = NULL, lease_until = NULL WHERE id = '{id}'"
-        ))
-        .await;
-    let refused = world.wait(id, StateName::Refused).await;
-    assert_eq!(code(&refused), Code::AlreadySpent);
-    assert!(
-        message(&refused).contains("probably evicted"),
-        "{}",
-        message(&refused)
-    );
-    assert_eq!(world.evictions().await.len(), 1);
-}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use countersign_domain::{
     Action, ActionId, ActionKind, AuditEvent, Author, Channel, Clock as _, Decision, Digest,
-    EventName, OsEntropy, Proposal, Sealed, Signed, Signer, StateName, Statement, SystemClock,
-    Target, Verb, digest_text,
+    EventName, KeyRing, OsEntropy, Proposal, Sealed, Signed, Signer, StateName, Statement,
+    SystemClock, Target, Verb, digest_text,
 };
 use countersign_playground::cluster;
 use countersign_store::testing::Tamper;
@@ -226,11 +226,15 @@ impl World {
         self.store.ticket_record(id, ticket, opened).await.unwrap();
     }
 
-    pub fn statement(&self, action: &Action) -> Statement {
+    /// The executor's own.
+    pub fn keys(&self) -> KeyRing {
         let public = std::fs::read_to_string(self.folder.path().join("executor.pub")).unwrap();
-        let keys = countersign_domain::KeyRing::from_text(&public).unwrap();
+        KeyRing::from_text(&public).unwrap()
+    }
+
+    pub fn statement(&self, action: &Action) -> Statement {
         sealed(action)
-            .open::<Statement>(&keys, now())
+            .open::<Statement>(&self.keys(), now())
             .unwrap()
             .body()
             .clone()
@@ -307,14 +311,23 @@ impl World {
         request.send().await.unwrap().json().await.unwrap()
     }
 
-    /// An attacker with every right on the database.
-    pub async fn tamper(&self, sql: &str) {
+    /// An attacker with every right on the database; the rows that it touched.
+    pub async fn tamper(&self, sql: &str) -> u64 {
         let url = format!(
             "sqlite://{}",
             self.folder.path().join("actions.db").display()
         );
         let tamper = Tamper::open(&url).await.unwrap();
-        assert_eq!(tamper.execute(sql).await.unwrap(), 1, "{sql}");
+        tamper.execute(sql).await.unwrap()
+    }
+
+    /// Changes an action's row and takes it away from whoever works on it.
+    pub async fn take_away(&self, id: ActionId, changes: &str) {
+        let change = format!(
+            "UPDATE actions SET {changes}, version = version + 1, lease_token = NULL, \
+             lease_holder = NULL, lease_until = NULL WHERE id = '{id}'"
+        );
+        assert_eq!(self.tamper(&change).await, 1);
     }
 
     /// Closes the database so that its file is whole, runs `change` on it, and opens it again.

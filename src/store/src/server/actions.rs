@@ -19,6 +19,11 @@ use crate::{Cap, Caps, NewDecision, NextState, Proposed, StoreError, Topic, Tran
 const LIVE: &str = "state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')";
 const WAITING: &str = "state IN ('checking', 'pending')";
 
+/// The executor committed its intent. A row that is `approved` all the same was changed by hand: only
+/// the executor can tell its end.
+pub(crate) const BEGUN: &str = "EXISTS (SELECT 1 FROM executions \
+     WHERE executions.action_id = actions.id AND executions.record = 'intent')";
+
 /// Whom a state that was reached is told to.
 pub(crate) const TELL: [Topic; 2] = [Topic::TicketUpdate, Topic::Notify];
 
@@ -60,7 +65,7 @@ pub(super) static DECIDE: LazyLock<Write> = LazyLock::new(|| {
         "$11, $16, $18, $19, $20, $21, $22, $23, $24",
     );
     Write::guarded(
-        &format!("UPDATE actions SET {DECIDED} WHERE {MAY_DECIDE}"),
+        &format!("UPDATE actions SET {DECIDED} WHERE {MAY_DECIDE} AND NOT {BEGUN}"),
         ACTION,
         &[
             Follow::audit(1),
@@ -98,7 +103,7 @@ pub(super) static CANCEL: LazyLock<Write> = LazyLock::new(|| {
         &format!(
             "UPDATE actions SET state = 'cancelled', {ENDED} WHERE id = $11 AND agent = $15 \
              AND (state IN ('checking', 'pending') OR (state = 'approved' \
-                  AND (lease_token IS NULL OR lease_until <= $14)))"
+                  AND (lease_token IS NULL OR lease_until <= $14))) AND NOT {BEGUN}"
         ),
         ACTION,
         &[Follow::audit(1), told_if_admitted("'cancelled'")],
@@ -111,7 +116,7 @@ pub(super) static EXPIRE: LazyLock<Write> = LazyLock::new(|| {
         &format!(
             "UPDATE actions SET state = 'expired', {ENDED} WHERE id = $11 AND version = $15 \
              AND (state IN ('checking', 'pending') OR (state = 'approved' \
-                  AND (lease_token IS NULL OR lease_until <= $14)))"
+                  AND (lease_token IS NULL OR lease_until <= $14))) AND NOT {BEGUN}"
         ),
         ACTION,
         &[Follow::audit(1), told_if_admitted("'expired'")],
@@ -334,7 +339,10 @@ impl ServerStore {
     /// Ends what nobody admitted within two minutes, decided by its `decide_by` or executed by its
     /// `execute_by`, at most 100 at a time. One event for each.
     pub async fn expire_due(&self, now: Timestamp) -> Result<Vec<ActionId>, StoreError> {
-        let due: Vec<Due> = self.db.read(DUE, args![now, before(now, 120)]).await?;
+        let due: Vec<Due> = self
+            .db
+            .read(DUE.as_str(), args![now, before(now, 120)])
+            .await?;
         let mut expired = Vec::new();
         for Due { id, state, version } in due {
             let id: ActionId = parse("actions", &id)?;
@@ -394,12 +402,16 @@ fn created(proposal: &Proposal, id: ActionId, now: Timestamp) -> Action {
 }
 
 /// $1 now, $2 two minutes ago.
-pub(crate) const DUE: &str = "SELECT id, state, version FROM actions \
-     WHERE state IN ('checking', 'pending', 'approved') AND CASE state \
-         WHEN 'checking' THEN created_at <= $2 \
-         WHEN 'pending' THEN decide_by <= $1 \
-         ELSE execute_by <= $1 AND (lease_token IS NULL OR lease_until <= $1) END \
-     ORDER BY id LIMIT 100";
+pub(crate) static DUE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT id, state, version FROM actions \
+         WHERE state IN ('checking', 'pending', 'approved') AND CASE state \
+             WHEN 'checking' THEN created_at <= $2 \
+             WHEN 'pending' THEN decide_by <= $1 \
+             ELSE execute_by <= $1 AND (lease_token IS NULL OR lease_until <= $1) END \
+         AND NOT {BEGUN} ORDER BY id LIMIT 100"
+    )
+});
 
 fn why_expired(state: StateName) -> Reason {
     match state {

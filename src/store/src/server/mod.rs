@@ -13,7 +13,7 @@ use countersign_domain::{Action, ActionId};
 use crate::rows::ActionRow;
 use crate::{Database, StoreError, Transition};
 
-pub(crate) use actions::TELL;
+pub(crate) use actions::{BEGUN, TELL};
 pub(crate) use outbox::no_event;
 
 /// The server's port. Cheap to clone.

@@ -93,6 +93,17 @@ impl Tamper {
         }
     }
 
+    /// Sets an action that runs back to `approved` and takes it away from whoever works on it.
+    pub async fn set_back(&self, action: &str) -> Outcome<()> {
+        self.set_state(action, "approved").await?;
+        self.execute(&format!(
+            "UPDATE actions SET lease_token = NULL, lease_holder = NULL, lease_until = NULL \
+             WHERE id = '{action}'"
+        ))
+        .await?;
+        Ok(())
+    }
+
     /// Inserts an approval of exactly the stored statement under a key made up here, and sets the
     /// state to `approved`.
     pub async fn forge_approval(&self, action: &str, person: &str) -> Outcome<()> {

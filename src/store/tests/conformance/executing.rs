@@ -197,6 +197,104 @@ on_both_engines! {
         assert!(world.executor.next_orphan("prod", "e2", LEASE, later(999)).await.unwrap().is_none());
     }
 
+    async fn what_was_begun_ends_as_begun_whatever_the_row_says(world: World) {
+        for (pod, state) in [("a", "approved"), ("b", "pending")] {
+            let (begun, _) = world.executing(pod).await;
+            // Its time is over, and it is not offered again for years.
+            world.by_hand.execute(&format!(
+                "UPDATE actions SET state = '{state}', version = version + 1, lease_token = NULL, \
+                 lease_holder = NULL, lease_until = NULL, decide_by = 1, execute_by = 1, \
+                 retry_at = 9000000000000000, started_at = NULL WHERE id = '{}'", begun.id
+            )).await.unwrap();
+            // Nobody but the executor can end it, and it does not begin again.
+            assert!(world.server.expire_due(later(9000)).await.unwrap().is_empty());
+            let event = server_event(EventName::Cancelled, later(30)).about(begun.id);
+            let reason = Reason::new(Code::ByProposer, "x");
+            conflict(world.server.cancel(begun.id, "claude", reason, later(30), event).await.unwrap());
+            let row = world.server.get(begun.id).await.unwrap().unwrap();
+            let reject = NextState::Rejected(Reason::new(Code::ByApprover, "x"));
+            conflict(world.decide(world.decision(&row, "kim", Verb::Reject, Some(reject))).await);
+            assert!(world.executor.next_approved("prod", "e1", LEASE, later(30)).await.unwrap().is_none());
+            let orphan = world.executor.next_orphan("prod", "e1", LEASE, later(30)).await.unwrap().unwrap();
+            assert_eq!((orphan.action.id, orphan.action.state.name().as_str()), (begun.id, state));
+            assert!(orphan.intent.is_some());
+            let (row, lease) = (&orphan.action, &orphan.lease);
+            let refusal = world.step(row, RecordKind::Refusal, "refused", later(31));
+            conflict(world.executor.refuse(row, lease, &refusal).await.unwrap());
+            let intent = world.step(row, RecordKind::Intent, "executing", later(31));
+            conflict(world.executor.begin(row, lease, &intent).await.unwrap());
+            let unsure = world.step(row, RecordKind::Outcome, "indeterminate", later(32));
+            done(world.executor.finish(row, lease, &unsure).await.unwrap());
+            let again = world.executor.next_orphan("prod", "e1", LEASE, later(33)).await.unwrap().unwrap();
+            let seen = world.step(row, RecordKind::Outcome, "succeeded", later(34));
+            let ended = done(world.executor.finish(&again.action, &again.lease, &seen).await.unwrap());
+            assert_eq!(ended.state.name(), StateName::Succeeded);
+        }
+    }
+
+    async fn what_a_run_saw_is_kept_beside_an_end_that_is_not_its_own(world: World) {
+        let (begun, lease) = world.executing("a").await;
+        world.by_hand.execute(&format!(
+            "UPDATE actions SET state = 'refused', version = version + 1, lease_token = NULL, \
+             lease_holder = NULL, lease_until = NULL, end_code = 'no_rule', end_message = 'x', \
+             ended_at = 1 WHERE id = '{}'", begun.id
+        )).await.unwrap();
+        let seen = world.step(&begun, RecordKind::Outcome, "succeeded", later(40));
+        let found = conflict(world.executor.finish(&begun, &lease, &seen).await.unwrap());
+        assert!(world.executor.append_outcome(&found, &seen).await.unwrap());
+        assert!(!world.executor.append_outcome(&found, &seen).await.unwrap(), "once");
+        // The same end seen again is another record, and is told once.
+        let again = world.step(&begun, RecordKind::Outcome, "succeeded", later(41));
+        assert!(world.executor.append_outcome(&found, &again).await.unwrap());
+        let detail = world.server.detail(begun.id).await.unwrap().unwrap();
+        assert_eq!((detail.action.state.name(), detail.action.version), (StateName::Refused, found.version));
+        let states: Vec<_> = detail.records.iter().map(|(record, _)| record.state.as_str()).collect();
+        assert_eq!(states, ["executing", "succeeded", "succeeded"]);
+        for sealed in world.executor.records(begun.id).await.unwrap() {
+            sealed.open::<ExecutionRecord>(&world.signer.key_ring(), later(41)).unwrap();
+        }
+        let story = world.story(begun.id).await;
+        assert_eq!(story.iter().filter(|name| **name == "action.succeeded").count(), 2);
+        let mut told = 0;
+        loop {
+            let items = world.server
+                .outbox_claim(&[Topic::TicketOpen, Topic::TicketUpdate], 10, LEASE, later(50), "t").await.unwrap();
+            if items.is_empty() {
+                break;
+            }
+            for item in items {
+                told += usize::from(item.moment == "succeeded");
+                assert!(world.server.outbox_done(&item, later(50), None).await.unwrap());
+            }
+        }
+        assert_eq!(told, 1);
+        let wrong = world.step(&begun, RecordKind::Intent, "executing", later(42));
+        assert!(world.executor.append_outcome(&found, &wrong).await.is_err());
+    }
+
+    async fn of_what_waits_the_one_that_was_due_first_comes_first(world: World) {
+        let held = world.propose(&proposal("a")).await;
+        let hold = async |since: i64| {
+            let work = world.executor.next_to_admit("prod", "e", LEASE, later(since)).await.unwrap().unwrap();
+            let held = Held { reason: Reason::new(Code::SourceUnreachable, "x"), since: later(since) };
+            let hold = Hold { held, retry_at: later(since + 1) };
+            assert!(world.executor.hold(work.action.id, &work.lease, hold, None).await.unwrap());
+            work.action.id
+        };
+        assert_eq!(hold(0).await, held.id);
+        // Old and held for ever, it does not stand before a newer one that became due earlier.
+        let (newer, newest) = (
+            world.propose_at(&proposal("b"), now()).await,
+            world.propose_at(&proposal("c"), later(3)).await,
+        );
+        assert_eq!(hold(5).await, newer.id);
+        assert_eq!(hold(5).await, held.id);
+        assert_eq!(hold(5).await, newest.id);
+        // Nor does it starve behind those that come all the time.
+        world.propose_at(&proposal("d"), later(7)).await;
+        assert_eq!(hold(8).await, newer.id.min(held.id).min(newest.id));
+    }
+
     async fn every_arrow_of_the_table_and_no_other(world: World) {
         // What each verb of the executor makes of each state, with a lease that fits.
         let _ = &world;

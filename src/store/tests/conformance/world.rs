@@ -210,6 +210,12 @@ impl World {
         }
     }
 
+    /// One of the three outcomes.
+    pub fn outcome(&self, action: &Action, which: u8, at: Timestamp) -> SignedStep {
+        let state = ["succeeded", "failed", "indeterminate"][usize::from(which)];
+        self.step(action, RecordKind::Outcome, state, at)
+    }
+
     pub fn decision(
         &self,
         action: &Action,
