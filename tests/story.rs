@@ -27,6 +27,7 @@ async fn whole_story(engine: Engine, cluster: ClusterKind) {
     scenarios::forged_state(&scene).await.unwrap();
     if engine == Engine::Postgres {
         scenarios::set_back_while_it_runs(&scene).await.unwrap();
+        scenarios::three_at_once(&scene).await.unwrap();
     }
     scenarios::replacement_never_ready(&scene).await.unwrap();
     drop(scene);

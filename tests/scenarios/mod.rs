@@ -8,7 +8,7 @@ mod restore;
 pub use attacks::{forged_decision, forged_state, set_back_while_it_runs};
 pub use outcomes::{
     budget_without_room, page_approval, pod_replaced, rejection, replacement_never_ready,
-    ticket_approval,
+    three_at_once, ticket_approval,
 };
 pub use restore::{database_from_before_admission, database_from_before_execution};
 

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::{SOON, Scene};
+use crate::stack::ClusterKind;
 use crate::stack::person::strip;
 
 /// Failing pods -> `restart_pod` -> ticket, notification, page -> approve -> evicted -> replacement
@@ -207,6 +208,39 @@ pub async fn replacement_never_ready(scene: &Scene<'_>) -> Result<()> {
         failed.value
     );
     scene.exactly_one_eviction(&old).await
+}
+
+/// All three pods of one workload restarted at once: each outcome names a new pod of its own.
+pub async fn three_at_once(scene: &Scene<'_>) -> Result<()> {
+    let cluster = &scene.stack.cluster;
+    let slow = match cluster.kind {
+        ClusterKind::Playground => "slow-ready=2000",
+        ClusterKind::ControlPlane => "slow-ready=2s",
+    };
+    cluster.deploy("shop", "lift", 3, 3, slow).await?;
+    let mut asked = Vec::new();
+    for pod in cluster.pods("shop", "lift").await? {
+        let answer = scene.ai.restart("shop", &pod.name, "it fails").await?;
+        ensure!(answer.str("state") == "pending", "{}", answer.text);
+        asked.push((pod, answer.str("action_id").to_owned()));
+    }
+    let li = scene.stack.li().await?;
+    for (_, id) in &asked {
+        li.approve(id, "go").await?;
+    }
+    let mut told = Vec::new();
+    for (pod, id) in &asked {
+        told.push(scene.ends(id, "succeeded", SOON).await?.text);
+        scene.exactly_one_eviction(pod).await?;
+    }
+    let pods = cluster.pods("shop", "lift").await?;
+    ensure!(pods.len() == 3, "pods: {pods:?}");
+    for pod in pods {
+        let naming = told.iter().filter(|text| text.contains(&pod.name)).count();
+        ensure!(naming == 1, "{naming} outcomes name {}: {told:?}", pod.name);
+    }
+    scene.tell("three restarts at once: each outcome names a new pod of its own");
+    Ok(())
 }
 
 /// A PodDisruptionBudget without room: said before the tap, held unspent, tried until it has room.

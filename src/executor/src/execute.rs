@@ -3,6 +3,7 @@
 use countersign_domain::{
     Channel, Code, EventName, Held, Reason, RecordKind, Sealed, StateName, Statement,
 };
+use countersign_integrations::kubernetes::PodRecord;
 use countersign_store::{Claimed, Hold, SignedStep, StoreError, Transition};
 use countersign_telemetry::metric;
 use jiff::SignedDuration;
@@ -15,7 +16,7 @@ use crate::crash;
 use crate::executor::{Executor, Failure};
 use crate::lease::Claim;
 use crate::record::Details;
-use crate::replacement::{self, Search, Stuck};
+use crate::replacement::{self, Look, Search, Stuck, Taken};
 use crate::resolve::{self, Case};
 use crate::timing::{Deadline, ROOM};
 use crate::verify::{self, Go, Verified};
@@ -283,15 +284,16 @@ async fn watch(executor: &Executor, case: &Case) -> Option<Outcome> {
         before: &case.before,
     };
     let mut stuck = Stuck::default();
+    let mut taken = Taken::new();
     let mut last = String::new();
     loop {
-        let look = search.look(&executor.reader).await;
         let over = SignedDuration::try_from(sent.elapsed()).is_ok_and(|passed| passed >= allowed);
+        let look = look(executor, case, &search, &mut taken, over).await;
         match look {
-            Ok(look) => {
-                if let Some(pod) = look.replacement() {
-                    return Some(succeeded(&pod.name, &pod.uid, sent.elapsed().as_secs_f64()));
-                }
+            Ok((_, Some(pod))) => {
+                return Some(succeeded(&pod.name, &pod.uid, sent.elapsed().as_secs_f64()));
+            }
+            Ok((look, None)) => {
                 if let Some(obstacle) = stuck.notice(&look, std::time::Instant::now()) {
                     return Some(not_ready(&obstacle));
                 }
@@ -317,6 +319,26 @@ async fn watch(executor: &Executor, case: &Case) -> Option<Outcome> {
     }
 }
 
+/// One look, and the replacement that counts for this action from now on.
+async fn look(
+    executor: &Executor,
+    case: &Case,
+    search: &Search<'_>,
+    taken: &mut Taken,
+    over: bool,
+) -> Result<(Look, Option<PodRecord>), String> {
+    let mut look = search
+        .look(&executor.reader, taken)
+        .await
+        .map_err(|error| error.to_string())?;
+    let register = &executor.capabilities.register;
+    let pod = look
+        .claim(register, case.action.id, taken, over, &|_| true)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok((look, pod))
+}
+
 pub fn succeeded(name: &str, uid: &str, seconds: f64) -> Outcome {
     Outcome::new(
         StateName::Succeeded,
@@ -332,7 +354,7 @@ pub fn not_ready(obstacle: &str) -> Outcome {
     Outcome::new(
         StateName::Failed,
         Code::ReplacementNotReady,
-        format!("The pod was evicted, but no replacement became Ready: {obstacle}."),
+        format!("The pod was evicted, but no replacement of its own became Ready: {obstacle}."),
     )
 }
 

@@ -1,15 +1,19 @@
 //! Watching for the outcome: is the old pod gone, and is a new one of its controller Ready.
 //!
 //! New is what was not in the list before the write: creation times have a resolution of one
-//! second and would confuse a sibling with a replacement.
+//! second and would confuse a sibling with a replacement. Where several pods of one workload are
+//! restarted at once, each new pod counts for one action: whoever counts it says so in the cluster's
+//! register first. Of a StatefulSet only a pod of the old one's name can take its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use countersign_domain::{Statement, one_line};
+use countersign_domain::{ActionId, Statement, one_line};
 use countersign_integrations::kubernetes::facts::{waiting_reason, will_not_start};
 use countersign_integrations::kubernetes::{KubeError, KubeReader, PodRecord};
 use jiff::Timestamp;
+
+use crate::cluster::{Credit, Register, RegisterError};
 
 /// A new pod that cannot start is believed to be stuck after this long: the first pull may fail
 /// and the second work.
@@ -30,17 +34,66 @@ pub struct Look {
     pub old: Old,
     /// Resource version of the old pod, as long as it is there.
     pub version: Option<String>,
-    /// Pods that were not there before the write.
+    /// Pods that were not there before the write and do not count for another action, oldest first.
     pub new: Vec<PodRecord>,
+    /// Those that do, in words.
+    pub others: Vec<String>,
 }
 
+/// New pods that count for other actions: UID and action.
+pub type Taken = BTreeMap<String, String>;
+
 impl Look {
-    /// The replacement that meets the criterion, if the old pod is gone.
-    pub fn replacement(&self) -> Option<&PodRecord> {
-        match self.old {
-            Old::Gone => self.new.iter().find(|pod| serves(pod)),
-            Old::Terminating | Old::Untouched => None,
+    /// The pod that would be the replacement, if the old one is gone. While an older new pod may still
+    /// get Ready, a younger one is left for whoever cannot count that older one: until the time is
+    /// over, when any that fits will do.
+    fn candidate(&self, over: bool, fits: &dyn Fn(&PodRecord) -> bool) -> Option<&PodRecord> {
+        if self.old != Old::Gone {
+            return None;
         }
+        let mut staying = self
+            .new
+            .iter()
+            .filter(|pod| pod.deletion_timestamp.is_none());
+        let good = |pod: &&PodRecord| serves(pod) && fits(pod);
+        match over {
+            true => staying.find(good),
+            false => staying.find(|pod| !is_stuck(pod)).filter(good),
+        }
+    }
+
+    /// The replacement that meets the criterion, and counts for this action from now on. Pods that
+    /// turn out to be another's are remembered in `taken`.
+    pub async fn claim(
+        &mut self,
+        register: &Register,
+        action: ActionId,
+        taken: &mut Taken,
+        over: bool,
+        fits: &(dyn Fn(&PodRecord) -> bool + Sync),
+    ) -> Result<Option<PodRecord>, RegisterError> {
+        while let Some(pod) = self.candidate(over, fits).cloned() {
+            match register.credit(&pod.uid, action).await? {
+                Credit::Ours => return Ok(Some(pod)),
+                Credit::Anothers(holder) => {
+                    taken.insert(pod.uid, holder);
+                    self.leave_out(taken);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn leave_out(&mut self, taken: &Taken) {
+        let (others, new) = std::mem::take(&mut self.new)
+            .into_iter()
+            .partition(|pod| taken.contains_key(&pod.uid));
+        self.new = new;
+        let others: Vec<PodRecord> = others;
+        self.others.extend(others.iter().map(|pod| {
+            let action = taken.get(&pod.uid).map_or("", String::as_str);
+            format!("new pod {} replaces the one of action {action}", pod.name)
+        }));
     }
 
     /// What is in the way, for people.
@@ -50,7 +103,12 @@ impl Look {
             Old::Terminating => Some("the old pod is still terminating".to_owned()),
             Old::Untouched => Some("the old pod is still there".to_owned()),
         };
-        let new: Vec<String> = self.new.iter().map(state_of).collect();
+        let new: Vec<String> = self
+            .new
+            .iter()
+            .map(state_of)
+            .chain(self.others.iter().cloned())
+            .collect();
         let new = match new.is_empty() {
             true => "no new pod of its controller has appeared".to_owned(),
             false => new.join("; "),
@@ -61,6 +119,12 @@ impl Look {
 
 fn serves(pod: &PodRecord) -> bool {
     pod.ready() && pod.deletion_timestamp.is_none()
+}
+
+/// It waits for something that no further try will mend soon.
+fn is_stuck(pod: &PodRecord) -> bool {
+    let mut reasons = pod.containers.iter().filter_map(waiting_reason);
+    reasons.any(will_not_start)
 }
 
 fn state_of(pod: &PodRecord) -> String {
@@ -81,7 +145,7 @@ pub struct Search<'a> {
 
 impl Search<'_> {
     /// Reads and sorts. The pod is also asked for by name: one that lost its owner is not gone.
-    pub async fn look(&self, reader: &KubeReader) -> Result<Look, KubeError> {
+    pub async fn look(&self, reader: &KubeReader, taken: &Taken) -> Result<Look, KubeError> {
         let Statement {
             namespace, name, ..
         } = self.statement;
@@ -98,7 +162,9 @@ impl Search<'_> {
             Err(KubeError::NotFound { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(self.sort(family?, by_name.as_ref()))
+        let mut look = self.sort(family?, by_name.as_ref());
+        look.leave_out(taken);
+        Ok(look)
     }
 
     fn sort(&self, family: Vec<PodRecord>, by_name: Option<&PodRecord>) -> Look {
@@ -112,11 +178,23 @@ impl Search<'_> {
             None => Old::Untouched,
         });
         let version = found.map(|pod| pod.resource_version.clone());
-        let is_new = |pod: &PodRecord| pod.uid != *uid && !self.before.contains(&pod.uid);
+        // Its pods have identities: the name is the place.
+        let by_place = self
+            .statement
+            .owner()
+            .is_some_and(|owner| owner.kind == "StatefulSet");
+        let is_new = |pod: &PodRecord| {
+            pod.uid != *uid
+                && !self.before.contains(&pod.uid)
+                && (!by_place || pod.name == self.statement.name)
+        };
+        let mut new: Vec<PodRecord> = family.into_iter().filter(is_new).collect();
+        new.sort_by(|a, b| (a.created_at, &a.uid).cmp(&(b.created_at, &b.uid)));
         Look {
             old,
             version,
-            new: family.into_iter().filter(is_new).collect(),
+            new,
+            others: Vec::new(),
         }
     }
 }
@@ -132,17 +210,12 @@ impl Stuck {
     pub fn notice(&mut self, look: &Look, now: Instant) -> Option<String> {
         let mut all = !look.new.is_empty();
         for pod in &look.new {
-            let reason = pod
-                .containers
-                .iter()
-                .filter_map(waiting_reason)
-                .find(|reason| will_not_start(reason));
-            let stuck = match reason {
-                Some(_) => {
+            let stuck = match is_stuck(pod) {
+                true => {
                     let since = *self.since.entry(pod.uid.clone()).or_insert(now);
                     now.saturating_duration_since(since) >= PERSISTS
                 }
-                None => {
+                false => {
                     self.since.remove(&pod.uid);
                     false
                 }
@@ -169,6 +242,8 @@ pub fn in_time(pod: &PodRecord, deadline: Timestamp, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use countersign_domain::Predicate;
+
     use super::*;
     use crate::sample_pod::{at, pod, statement, waiting};
 
@@ -181,13 +256,21 @@ mod tests {
         .sort(family, by_name)
     }
 
+    fn replacement(look: &Look) -> Option<&str> {
+        look.candidate(false, &|_| true).map(|pod| pod.uid.as_str())
+    }
+
+    fn replacement_at_last(look: &Look) -> Option<&str> {
+        look.candidate(true, &|_| true).map(|pod| pod.uid.as_str())
+    }
+
     #[test]
     fn a_sibling_that_was_ready_all_along_is_no_replacement() {
         let look = sort(vec![pod("sibling")], None);
         assert_eq!(look.old, Old::Gone);
-        assert!(look.replacement().is_none());
+        assert_eq!(replacement(&look), None);
         let look = sort(vec![pod("sibling"), pod("new")], None);
-        assert_eq!(look.replacement().unwrap().uid, "new");
+        assert_eq!(replacement(&look), Some("new"));
     }
 
     #[test]
@@ -200,7 +283,7 @@ mod tests {
         old.deletion_timestamp = Some(at("02:00"));
         let look = sort(vec![old.clone(), pod("new")], Some(&old));
         assert_eq!(look.old, Old::Terminating);
-        assert!(look.replacement().is_none());
+        assert_eq!(replacement_at_last(&look), None);
         // It lost its owner, so the list does not have it; by name it is still there.
         assert_eq!(sort(vec![pod("new")], Some(&old)).old, Old::Terminating);
     }
@@ -209,12 +292,61 @@ mod tests {
     fn a_new_pod_that_is_leaving_does_not_serve() {
         let mut new = pod("new");
         new.deletion_timestamp = Some(at("02:00"));
-        assert!(sort(vec![new], None).replacement().is_none());
-        assert!(
-            sort(vec![waiting("new", "CrashLoopBackOff")], None)
-                .replacement()
-                .is_none()
+        assert_eq!(replacement_at_last(&sort(vec![new], None)), None);
+        let crashing = sort(vec![waiting("new", "CrashLoopBackOff")], None);
+        assert_eq!(replacement_at_last(&crashing), None);
+    }
+
+    #[test]
+    fn the_oldest_new_pod_is_waited_for_until_the_time_is_over() {
+        let mut younger = pod("a");
+        younger.created_at = at("00:09");
+        let starting = waiting("z", "ContainerCreating");
+        let look = sort(vec![younger.clone(), starting], None);
+        assert_eq!(replacement(&look), None);
+        assert_eq!(replacement_at_last(&look), Some("a"));
+        // One that will not start is not waited for.
+        let broken = waiting("z", "ErrImagePull");
+        assert_eq!(
+            replacement(&sort(vec![younger.clone(), broken], None)),
+            Some("a")
         );
+        assert_eq!(replacement(&sort(vec![younger, pod("z")], None)), Some("z"));
+    }
+
+    #[test]
+    fn a_pod_that_counts_for_another_action_is_left_out_and_named() {
+        let mut look = sort(vec![pod("a"), pod("b")], None);
+        look.leave_out(&Taken::from([("a".to_owned(), "action-7".to_owned())]));
+        assert_eq!(replacement(&look), Some("b"));
+        look.leave_out(&Taken::from([("b".to_owned(), "action-8".to_owned())]));
+        assert_eq!(replacement_at_last(&look), None);
+        let obstacle = look.obstacle();
+        assert!(
+            obstacle.contains("action-7") && obstacle.contains("action-8"),
+            "{obstacle}"
+        );
+    }
+
+    #[test]
+    fn of_a_stateful_set_only_the_same_name_takes_the_place() {
+        let mut statement = statement();
+        for predicate in &mut statement.predicates {
+            if let Predicate::Owner { owner } = predicate {
+                owner.kind = "StatefulSet".into();
+            }
+        }
+        let before = BTreeSet::new();
+        let search = Search {
+            statement: &statement,
+            before: &before,
+        };
+        let mut own = pod("new");
+        own.name.clone_from(&statement.name);
+        let look = search.sort(vec![pod("other"), own.clone()], Some(&own));
+        assert_eq!(look.old, Old::Gone);
+        assert_eq!(replacement(&look), Some("new"));
+        assert_eq!(search.sort(vec![pod("other")], None).new.len(), 0);
     }
 
     #[test]

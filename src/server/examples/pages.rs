@@ -100,7 +100,7 @@ async fn main() {
                         &work,
                         "failed",
                         Code::ReplacementNotReady,
-                        "The pod was evicted, but no replacement became Ready within 120 s: \
+                        "The pod was evicted, but no replacement of its own became Ready: \
                          ImagePullBackOff.",
                     )
                     .await;

@@ -3,7 +3,7 @@
 //! | capability | can send | needs |
 //! |---|---|---|
 //! | [`DryRun`] | an eviction with `dryRun=All`, which it sets itself | nothing |
-//! | [`Register`] | the creation of a spent record | nothing |
+//! | [`Register`] | the creation of a spent record, or of one about a new pod | nothing |
 //! | [`Writer`] | one eviction | an `Authorized` and a [`Spent`], both by move |
 //!
 //! The connection never leaves this module, and only `writer.rs` removes `dryRun` from a body.
@@ -17,7 +17,7 @@ mod writer;
 use std::path::Path;
 
 pub use dry_run::{DryRun, Preview};
-pub use register::{Burn, Nonce, NotSpent, Record, Register, RegisterError};
+pub use register::{Burn, Credit, Nonce, NotSpent, Record, Register, RegisterError};
 pub use writer::{Sent, Writer};
 
 /// How the cluster is reached.

@@ -1,6 +1,7 @@
 //! The register of spent actions: one coordination.k8s.io Lease an action, in the executor's own
 //! namespace of the target cluster. Creating an object is atomic, and nobody here may update or
-//! delete one, so an action has one chance, whatever a restored or hostile database says.
+//! delete one, so an action has one chance, whatever a restored or hostile database says. In the same
+//! way, and beside it, each new pod that an outcome names counts for one action only.
 
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use countersign_domain::{ActionId, Authorized, Clock, Digest, Entropy, random_to
 use http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::connection::Connection;
 use crate::timing::Deadline;
 
 /// Prefix of the holder in a record that only shuts the door: nothing was ever sent under it.
 const BURNT: &str = "burnt-by-";
+/// Prefix of the name of a record about a new pod; its UID follows. No action's id begins so.
+const REPLACEMENT: &str = "replacement-";
 const STATEMENT: &str = "countersign.dev/statement";
 /// Between two tries to spend.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -79,6 +82,14 @@ impl Record {
     pub fn is_burnt(&self) -> bool {
         self.holder.starts_with(BURNT)
     }
+}
+
+/// For which action a new pod counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credit {
+    Ours,
+    /// For the one named.
+    Anothers(String),
 }
 
 /// The register gives no answer, or not one that can be used.
@@ -147,7 +158,7 @@ impl Register {
         let action = authorized.statement().action_id;
         let statement = authorized.digest();
         loop {
-            let creating = self.create(action, &statement, nonce.as_str());
+            let creating = self.create_spent(action, &statement, nonce.as_str());
             let lost = match tokio::time::timeout(deadline.left(clock.now()), creating).await {
                 Ok(Ok(Created::Now)) => return Ok(Spent { action, statement }),
                 Ok(Ok(Created::Before(record))) if record.holder == nonce.0 => {
@@ -175,19 +186,41 @@ impl Register {
         entropy: &dyn Entropy,
     ) -> Result<Burn, RegisterError> {
         let holder = format!("{BURNT}{}", random_token(entropy));
-        Ok(match self.create(action, statement, &holder).await? {
+        Ok(match self.create_spent(action, statement, &holder).await? {
             Created::Now => Burn::Shut,
             Created::Before(found) if found.is_burnt() => Burn::Shut,
             Created::Before(found) => Burn::SpentBefore(found.created_at),
         })
     }
 
+    /// Makes a new pod count as this action's replacement, once and for all; again with the same
+    /// answer after a crash.
+    pub async fn credit(&self, pod_uid: &str, action: ActionId) -> Result<Credit, RegisterError> {
+        let holder = action.to_string();
+        let name = format!("{REPLACEMENT}{pod_uid}");
+        Ok(match self.create(&name, &json!({}), &holder).await? {
+            Created::Before(found) if found.holder != holder => Credit::Anothers(found.holder),
+            Created::Now | Created::Before(_) => Credit::Ours,
+        })
+    }
+
+    /// The record that says who had an action's one chance.
+    async fn create_spent(
+        &self,
+        action: ActionId,
+        statement: &Digest,
+        holder: &str,
+    ) -> Result<Created, RegisterError> {
+        let annotations = json!({STATEMENT: statement.to_string()});
+        self.create(&action.to_string(), &annotations, holder).await
+    }
+
     /// Creates the record. A lost answer is followed by another try: creating is atomic, and the
     /// holder tells whose it is.
     async fn create(
         &self,
-        action: ActionId,
-        statement: &Digest,
+        name: &str,
+        annotations: &Value,
         holder: &str,
     ) -> Result<Created, RegisterError> {
         let path = self.collection();
@@ -195,10 +228,10 @@ impl Register {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {
-                "name": action.to_string(),
+                "name": name,
                 "namespace": self.namespace,
                 "labels": {"app.kubernetes.io/managed-by": "countersign-executor"},
-                "annotations": {STATEMENT: statement.to_string()},
+                "annotations": annotations,
             },
             "spec": {"holderIdentity": holder},
         });
@@ -215,7 +248,7 @@ impl Register {
             match status {
                 StatusCode::CREATED => return Ok(Created::Now),
                 StatusCode::CONFLICT => {
-                    let record = self.look(action).await?;
+                    let record = self.look_at(name).await?;
                     // A record that is there and then not cannot be: nobody may delete one.
                     return record.map(Created::Before).ok_or_else(|| {
                         RegisterError::Unreachable("the record vanished again".to_owned())
@@ -236,7 +269,11 @@ impl Register {
 
     /// The action's record, if there is one.
     pub async fn look(&self, action: ActionId) -> Result<Option<Record>, RegisterError> {
-        let path = format!("{}/{action}", self.collection());
+        self.look_at(&action.to_string()).await
+    }
+
+    async fn look_at(&self, name: &str) -> Result<Option<Record>, RegisterError> {
+        let path = format!("{}/{name}", self.collection());
         let answer = self
             .connection
             .get(&path)

@@ -8,6 +8,7 @@
 
 mod crashes;
 mod leaving;
+mod several;
 mod story;
 mod tampered;
 mod ticket;

@@ -290,12 +290,17 @@ impl World {
     }
 
     pub async fn control(&self, action: &str, body: Value) -> Value {
-        let url = format!("{}/playground/{action}", self.cluster.server.url());
+        self.post(&format!("/playground/{action}"), &body).await
+    }
+
+    /// As the cluster's administrator.
+    pub async fn post(&self, path: &str, body: &Value) -> Value {
+        let url = format!("{}{path}", self.cluster.server.url());
         let request = self
             .http
             .post(url)
             .bearer_auth(&self.admin_token)
-            .json(&body);
+            .json(body);
         let response = request.send().await.unwrap();
         assert!(
             response.status().is_success(),
