@@ -15,16 +15,26 @@ pub mod facts;
 pub mod failing;
 pub mod grouping;
 mod names;
+pub mod node;
 mod page_cursor;
+pub mod paging;
 mod pod_detail;
 mod pod_log;
+mod quantity;
 mod reader;
 mod records;
+pub mod revision;
+pub mod rollout;
 mod selector;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod wire_node;
 mod wire_pod;
+mod wire_revision;
+mod wire_workload;
+pub mod workload;
+mod workload_reads;
 
 pub use diagnosis::diagnosis;
 pub use error::KubeError;
@@ -37,14 +47,20 @@ pub use failing::{Failing, FailingReason, Severity, Thresholds, failing, schedul
 pub use grouping::{
     FailingCollector, FailingFilter, FailingGroup, FailingPage, FailingPod, OwnerFilter,
 };
+pub use node::{NodeLoad, loads, node_problems};
 pub use page_cursor::BadCursor;
+pub use paging::{Page, page};
 pub use pod_detail::{ContainerDetail, PodDetail, Probe, ProbeKind};
 pub use pod_log::{LogLook, LogPart};
 pub use reader::{KubeReader, PodList};
 pub use records::{
-    ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState, EventRecord,
-    HpaRecord, JobState, NamespaceRecord, NodeRecord, ObjectRef, OwnerChain, OwnerLookup, OwnerRef,
-    PdbRecord, PodPhase, PodRecord, RestartPolicy, Terminated, UnhealthyPodPolicy, VersionRecord,
-    Volumes, WorkloadRecord,
+    BatchRecord, ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState,
+    EventRecord, HpaRecord, JobEnd, JobState, NamespaceRecord, NodeRecord, ObjectRef, OwnerChain,
+    OwnerLookup, OwnerRef, PdbRecord, PodPhase, PodRecord, Requests, RestartPolicy, Terminated,
+    UnhealthyPodPolicy, UpdateStrategy, VersionRecord, Volumes, WorkloadRecord,
 };
+pub use revision::{Change, RevisionRecord, changes};
+pub use rollout::{HoldingUp, Rollout, RolloutState, holding_up, rollout};
 pub use selector::{LabelSelector, Requirement, SelectorOperator};
+pub use workload::{Health, fold_runs, health};
+pub use workload_reads::{EventList, WorkloadList};

@@ -17,17 +17,18 @@ use super::events::newest_first;
 use super::names::{label, subdomain};
 use super::pod_detail::{PodDetail, WireDetail};
 use super::records::{
-    EventRecord, HpaRecord, JobState, NamespaceRecord, NodeRecord, OwnerChain, OwnerLookup,
-    OwnerRef, PdbRecord, PodPhase, PodRecord, VersionRecord, WorkloadRecord,
+    EventRecord, JobState, NamespaceRecord, OwnerChain, OwnerLookup, OwnerRef, PdbRecord, PodPhase,
+    PodRecord, VersionRecord, WorkloadRecord,
 };
-use super::wire::{List, WireEvent, WireHpa, WireNamespace, WireNode, WirePdb, WireWorkload};
+use super::wire::{List, WireEvent, WireNamespace, WirePdb};
 use super::wire_pod::WirePod;
+use super::wire_workload::WireWorkload;
 use crate::untrusted;
 
 /// Objects asked for at once: pages of 500 keep a list of 10,000 pods near 35 MB at the peak.
 const PAGE: usize = 500;
 /// Where reading a list ends although the cluster has more. [`PodList::complete`] says so.
-const LONGEST_LIST: usize = 50_000;
+pub(super) const LONGEST_LIST: usize = 50_000;
 
 /// Reads one cluster. Cheap to clone; connects on the first call.
 #[derive(Clone)]
@@ -43,10 +44,10 @@ pub struct PodList {
     pub resource_version: Option<String>,
 }
 
-struct Listing<R> {
-    items: Vec<R>,
-    complete: bool,
-    resource_version: Option<String>,
+pub(super) struct Listing<R> {
+    pub items: Vec<R>,
+    pub complete: bool,
+    pub resource_version: Option<String>,
 }
 
 impl KubeReader {
@@ -246,17 +247,7 @@ impl KubeReader {
         kind: &str,
         name: &str,
     ) -> Result<WorkloadRecord, KubeError> {
-        let (group, plural) = KINDS
-            .iter()
-            .find(|(_, _, known)| *known == kind)
-            .map(|(group, plural, _)| (*group, *plural))
-            .ok_or_else(|| KubeError::Invalid {
-                problem: format!(
-                    "`{}` is not a kind of workload: use one of {}",
-                    untrusted::line(kind, 60),
-                    KINDS.map(|(_, _, kind)| kind).join(", ")
-                ),
-            })?;
+        let (group, plural, kind) = kind_of(kind)?;
         let path = collection(group, Some(namespace), plural)?;
         let name = subdomain(kind, name)?;
         let wire: WireWorkload = self
@@ -267,46 +258,6 @@ impl KubeReader {
             )
             .await?;
         Ok(wire.record(kind))
-    }
-
-    /// All Deployments, StatefulSets and DaemonSets of a namespace, or of all.
-    pub async fn list_workloads(
-        &self,
-        namespace: Option<&str>,
-    ) -> Result<Vec<WorkloadRecord>, KubeError> {
-        let mut workloads = Vec::new();
-        for (group, plural, kind) in &KINDS[..3] {
-            let path = collection(group, namespace, plural)?;
-            let record = |wire: WireWorkload| wire.record(kind);
-            workloads.extend(
-                self.list(&path, &[], plural, LONGEST_LIST, record)
-                    .await?
-                    .items,
-            );
-        }
-        Ok(workloads)
-    }
-
-    /// The HorizontalPodAutoscaler (KEDA makes one, too) that scales a workload.
-    pub async fn autoscaler_of(
-        &self,
-        workload: &WorkloadRecord,
-    ) -> Result<Option<HpaRecord>, KubeError> {
-        let namespace = Some(workload.namespace.as_str());
-        let path = collection(
-            "/apis/autoscaling/v2",
-            namespace,
-            "horizontalpodautoscalers",
-        )?;
-        let what = "HorizontalPodAutoscalers";
-        let hpas = self.list(&path, &[], what, LONGEST_LIST, |w: WireHpa| {
-            HpaRecord::from(w)
-        });
-        Ok(hpas
-            .await?
-            .items
-            .into_iter()
-            .find(|hpa| hpa.target_kind == workload.kind && hpa.target_name == workload.name))
     }
 
     pub async fn list_namespaces(&self) -> Result<Vec<NamespaceRecord>, KubeError> {
@@ -335,21 +286,6 @@ impl KubeReader {
             .items;
         newest_first(&mut events);
         Ok(events)
-    }
-
-    pub async fn get_node(&self, name: &str) -> Result<NodeRecord, KubeError> {
-        let name = subdomain("node", name)?;
-        let path = format!("/api/v1/nodes/{name}");
-        let wire: WireNode = self.connection.get(&path, &format!("node {name}")).await?;
-        Ok(wire.into())
-    }
-
-    pub async fn list_nodes(&self) -> Result<Vec<NodeRecord>, KubeError> {
-        let convert = |w: WireNode| NodeRecord::from(w);
-        Ok(self
-            .list("/api/v1/nodes", &[], "nodes", LONGEST_LIST, convert)
-            .await?
-            .items)
     }
 
     /// The UID of the namespace `kube-system`: the customary identity of a cluster.
@@ -457,7 +393,7 @@ impl KubeReader {
     }
 
     /// Reads a whole list in pages and converts each page before the next is read.
-    async fn list<W: DeserializeOwned, R>(
+    pub(super) async fn list<W: DeserializeOwned, R>(
         &self,
         path: &str,
         query: &[(&str, Option<&str>)],
@@ -469,6 +405,42 @@ impl KubeReader {
             // The snapshot behind the continue token was compacted away: begin anew, once.
             Err(KubeError::Gone { .. }) => self.list_once(path, query, what, max, &convert).await,
             result => result,
+        }
+    }
+
+    /// Reads all pages of a list, however many, and lets `take` keep of each what it wants.
+    pub(super) async fn fold_pages<W: DeserializeOwned, K: Default>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<&str>)],
+        what: &str,
+        mut take: impl FnMut(&mut K, Vec<W>),
+    ) -> Result<K, KubeError> {
+        let mut kept = K::default();
+        let mut next: Option<String> = None;
+        let mut begun_anew = false;
+        loop {
+            let asked = query
+                .iter()
+                .map(|(key, value)| (*key, value.map(str::to_owned)));
+            let limit = [("limit", Some(PAGE.to_string()))];
+            let query = encode(limit.into_iter().chain(asked).chain([("continue", next)]));
+            let page: Result<List<W>, KubeError> =
+                self.connection.get(&format!("{path}?{query}"), what).await;
+            match page {
+                Ok(page) => {
+                    take(&mut kept, page.items);
+                    next = page.metadata.next.filter(|token| !token.is_empty());
+                    if next.is_none() {
+                        return Ok(kept);
+                    }
+                }
+                // The snapshot behind the continue token was compacted away: begin anew, once.
+                Err(KubeError::Gone { .. }) if !begun_anew => {
+                    (kept, next, begun_anew) = (K::default(), None, true);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -512,7 +484,7 @@ impl KubeReader {
     }
 }
 
-/// Path of the group, plural, kind. The first three are the ones people think of as workloads.
+/// Path of the group, plural, kind.
 const KINDS: [(&str, &str, &str); 7] = [
     ("/apis/apps/v1", "deployments", "Deployment"),
     ("/apis/apps/v1", "statefulsets", "StatefulSet"),
@@ -533,6 +505,20 @@ pub(super) fn encode<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<String
         }
     }
     query.finish()
+}
+
+/// Path of the group, plural and kind of a workload.
+pub(super) fn kind_of(kind: &str) -> Result<(&'static str, &'static str, &'static str), KubeError> {
+    KINDS
+        .into_iter()
+        .find(|(_, _, known)| *known == kind)
+        .ok_or_else(|| KubeError::Invalid {
+            problem: format!(
+                "`{}` is not a kind of workload: use one of {}",
+                untrusted::line(kind, 60),
+                KINDS.map(|(_, _, kind)| kind).join(", ")
+            ),
+        })
 }
 
 pub(super) fn collection(

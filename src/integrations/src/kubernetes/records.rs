@@ -43,6 +43,8 @@ pub struct PodRecord {
     pub scheduling_gates: Vec<String>,
     pub containers: Vec<ContainerRecord>,
     pub volumes: Volumes,
+    /// Of the whole pod, as the scheduler counts it.
+    pub requests: Requests,
 }
 
 impl PodRecord {
@@ -200,7 +202,7 @@ pub struct JobState {
 }
 
 /// A controller of pods, or what controls it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkloadRecord {
     pub kind: String,
     pub namespace: String,
@@ -225,6 +227,61 @@ pub struct WorkloadRecord {
     pub managed_by: Option<String>,
     /// Only for a Job.
     pub job: Option<JobState>,
+    /// Which pods are its own, with an owner reference to it or to its ReplicaSets.
+    pub selector: Option<LabelSelector>,
+    /// Pods there are, of any revision; for a DaemonSet nodes that run one and should.
+    pub current: i32,
+    /// Nodes that run a DaemonSet's pod and should not.
+    pub misscheduled: i32,
+    pub strategy: UpdateStrategy,
+    /// A StatefulSet's revision that pods are updated to (a ControllerRevision's name).
+    pub update_revision: Option<String>,
+    pub current_revision: Option<String>,
+    /// Only for a Job or CronJob.
+    pub batch: Option<BatchRecord>,
+}
+
+/// How a workload brings a new template to its pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateStrategy {
+    /// For a StatefulSet pods with an ordinal below `partition` keep the old revision.
+    RollingUpdate { partition: i32 },
+    /// Not before somebody deletes the pod.
+    OnDelete,
+    /// All old pods go first.
+    Recreate,
+    /// The kind does not roll out, or has not said.
+    #[default]
+    None,
+}
+
+/// How far a Job is, or when a CronJob last ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BatchRecord {
+    /// Successful pods that make a Job complete, where it says.
+    pub completions: Option<i32>,
+    pub active: u32,
+    pub succeeded: u32,
+    pub failed: u32,
+    pub suspended: bool,
+    pub ended: Option<JobEnd>,
+    /// Of a CronJob.
+    pub schedule: Option<String>,
+    pub last_scheduled: Option<Timestamp>,
+    pub last_succeeded: Option<Timestamp>,
+    /// Of a CronJob: its newest Job, see [`super::workload::fold_runs`].
+    pub last_run: Option<Box<WorkloadRecord>>,
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JobEnd {
+    pub succeeded: bool,
+    /// Such as `BackoffLimitExceeded`.
+    pub reason: Option<String>,
+    pub message: Option<String>,
+    pub at: Option<Timestamp>,
 }
 
 /// The controllers above a pod.
@@ -291,6 +348,8 @@ pub struct HpaRecord {
     pub target_name: String,
     pub min_replicas: i32,
     pub max_replicas: i32,
+    /// Why it does not scale at the moment, such as `FailedGetResourceMetric`.
+    pub inactive: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -332,6 +391,18 @@ pub struct NodeRecord {
     /// As `key=value:Effect`.
     pub taints: Vec<String>,
     pub kubelet_version: Option<String>,
+    /// What pods may request in all.
+    pub allocatable: Requests,
+    /// How many pods it takes.
+    pub allocatable_pods: i64,
+}
+
+/// Of cpu and memory: what a pod requests, or what a node has for requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Requests {
+    /// Thousandths of a core.
+    pub cpu_milli: i64,
+    pub memory_bytes: i64,
 }
 
 #[derive(Clone, Debug, Serialize)]

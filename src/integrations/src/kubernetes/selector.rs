@@ -42,6 +42,25 @@ impl LabelSelector {
     }
 }
 
+impl LabelSelector {
+    /// As the API takes it in a query, such as `app=web,tier notin (db)`.
+    #[must_use]
+    pub fn query(&self) -> String {
+        let labels = self.match_labels.iter();
+        let labels = labels.map(|(key, value)| format!("{key}={value}"));
+        let expressions = self.match_expressions.iter().map(|one| {
+            let (key, values) = (&one.key, one.values.join(","));
+            match one.operator {
+                SelectorOperator::In => format!("{key} in ({values})"),
+                SelectorOperator::NotIn => format!("{key} notin ({values})"),
+                SelectorOperator::Exists => key.clone(),
+                SelectorOperator::DoesNotExist => format!("!{key}"),
+            }
+        });
+        labels.chain(expressions).collect::<Vec<_>>().join(",")
+    }
+}
+
 impl Requirement {
     fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(&self.key);
@@ -65,6 +84,17 @@ mod tests {
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
         selector.matches(&labels)
+    }
+
+    #[test]
+    fn a_query_says_the_same() {
+        let selector: LabelSelector = serde_json::from_str(
+            r#"{"matchLabels":{"app":"web"},"matchExpressions":[
+                {"key":"tier","operator":"NotIn","values":["a","b"]},
+                {"key":"old","operator":"DoesNotExist"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(selector.query(), "app=web,tier notin (a,b),!old");
     }
 
     #[test]

@@ -10,15 +10,15 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::records::{
-    ConditionRecord, ConditionStatus, EventRecord, HpaRecord, JobState, NamespaceRecord,
-    NodeRecord, ObjectRef, OwnerRef, PdbRecord, UnhealthyPodPolicy, WorkloadRecord,
+    ConditionRecord, ConditionStatus, EventRecord, NamespaceRecord, ObjectRef, OwnerRef, PdbRecord,
+    UnhealthyPodPolicy,
 };
 use super::selector::LabelSelector;
 use crate::untrusted;
 
 /// Longest message kept, in characters. Kubelet messages may be arbitrarily long.
 const MESSAGE: usize = 1024;
-const REASON: usize = 128;
+pub(super) const REASON: usize = 128;
 
 pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -88,6 +88,11 @@ pub(super) struct Annotations {
     pub mirror: Option<IgnoredAny>,
     #[serde(rename = "deployment.kubernetes.io/revision")]
     pub revision: Option<String>,
+    /// Numbers that a ReplicaSet had before it was rolled back to, separated by commas.
+    #[serde(rename = "deployment.kubernetes.io/revision-history")]
+    pub revision_history: Option<String>,
+    #[serde(rename = "kubernetes.io/change-cause")]
+    pub change_cause: Option<String>,
     #[serde(rename = "argocd.argoproj.io/tracking-id")]
     pub argo: Option<IgnoredAny>,
     #[serde(rename = "meta.helm.sh/release-name")]
@@ -127,7 +132,7 @@ impl Meta {
         })
     }
 
-    fn managed_by(&self) -> Option<String> {
+    pub(super) fn managed_by(&self) -> Option<String> {
         let label = |key: &str| self.labels.contains_key(key);
         let name = if self.annotations.argo.is_some() || label("argocd.argoproj.io/instance") {
             "Argo CD"
@@ -152,8 +157,8 @@ impl Meta {
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireCondition {
     #[serde(rename = "type")]
-    kind: String,
-    status: String,
+    pub kind: String,
+    pub status: String,
     reason: Option<String>,
     message: Option<String>,
     last_transition_time: Option<Timestamp>,
@@ -175,109 +180,10 @@ pub(super) fn conditions(wire: Vec<WireCondition>) -> Vec<ConditionRecord> {
         .collect()
 }
 
-fn is_true(conditions: &[ConditionRecord], kind: &str) -> bool {
+pub(super) fn is_true(conditions: &[ConditionRecord], kind: &str) -> bool {
     conditions
         .iter()
         .any(|c| c.kind == kind && c.status == ConditionStatus::True)
-}
-
-/// Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob and ReplicationController.
-#[derive(Deserialize)]
-pub(super) struct WireWorkload {
-    metadata: Meta,
-    #[serde(default)]
-    spec: WireWorkloadSpec,
-    #[serde(default)]
-    status: WireWorkloadStatus,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct WireWorkloadSpec {
-    replicas: Option<i32>,
-    paused: bool,
-    backoff_limit: Option<u32>,
-    suspend: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct WireWorkloadStatus {
-    observed_generation: i64,
-    ready_replicas: i32,
-    available_replicas: i32,
-    updated_replicas: i32,
-    desired_number_scheduled: Option<i32>,
-    number_ready: i32,
-    number_available: i32,
-    updated_number_scheduled: i32,
-    failed: u32,
-    #[serde(deserialize_with = "nullable")]
-    conditions: Vec<WireCondition>,
-}
-
-impl WireWorkload {
-    pub(super) fn uid(&self) -> &str {
-        &self.metadata.uid
-    }
-
-    pub(super) fn owner(&mut self) -> Option<OwnerRef> {
-        self.metadata.controller()
-    }
-
-    pub(super) fn job(&self) -> JobState {
-        let finished = ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"];
-        let done = self.status.conditions.iter().any(|condition| {
-            condition.status == "True" && finished.contains(&condition.kind.as_str())
-        });
-        JobState {
-            failed: self.status.failed,
-            // The API server fills in 6; NonIndexed Jobs always carry it.
-            backoff_limit: self.spec.backoff_limit.unwrap_or(6),
-            retrying: !done && self.spec.suspend != Some(true),
-        }
-    }
-
-    /// The list's items carry no kind, so it is passed in.
-    pub(super) fn record(mut self, kind: &str) -> WorkloadRecord {
-        let daemon = kind == "DaemonSet";
-        let job = (kind == "Job").then(|| self.job());
-        let owner = self.metadata.controller();
-        let managed_by = self.metadata.managed_by();
-        let Self {
-            metadata,
-            spec,
-            status,
-        } = self;
-        let of = |usual: i32, of_daemon_set: i32| if daemon { of_daemon_set } else { usual };
-        WorkloadRecord {
-            kind: kind.to_owned(),
-            namespace: metadata.namespace,
-            name: metadata.name,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            created_at: metadata.creation_timestamp,
-            generation: metadata.generation,
-            observed_generation: status.observed_generation,
-            replicas: if daemon {
-                status.desired_number_scheduled
-            } else {
-                spec.replicas
-            },
-            ready: of(status.ready_replicas, status.number_ready),
-            available: of(status.available_replicas, status.number_available),
-            updated: of(status.updated_replicas, status.updated_number_scheduled),
-            paused: spec.paused,
-            revision: metadata
-                .annotations
-                .revision
-                .map(|text| untrusted::line(&text, REASON)),
-            conditions: conditions(status.conditions),
-            owner,
-            managed_by,
-            job,
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -389,11 +295,11 @@ pub(super) struct WireEvent {
 }
 
 #[derive(Deserialize)]
-struct WireObject {
+pub(super) struct WireObject {
     #[serde(default)]
-    kind: String,
+    pub kind: String,
     #[serde(default)]
-    name: String,
+    pub name: String,
     namespace: Option<String>,
     uid: Option<String>,
 }
@@ -454,74 +360,6 @@ impl From<WireEvent> for EventRecord {
 }
 
 #[derive(Deserialize)]
-pub(super) struct WireNode {
-    metadata: Meta,
-    #[serde(default)]
-    spec: WireNodeSpec,
-    #[serde(default)]
-    status: WireNodeStatus,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WireNodeSpec {
-    unschedulable: bool,
-    #[serde(deserialize_with = "nullable")]
-    taints: Vec<WireTaint>,
-}
-
-#[derive(Deserialize)]
-struct WireTaint {
-    key: String,
-    value: Option<String>,
-    effect: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct WireNodeStatus {
-    #[serde(deserialize_with = "nullable")]
-    conditions: Vec<WireCondition>,
-    node_info: Option<WireNodeInfo>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireNodeInfo {
-    kubelet_version: Option<String>,
-}
-
-impl From<WireNode> for NodeRecord {
-    fn from(
-        WireNode {
-            metadata,
-            spec,
-            status,
-        }: WireNode,
-    ) -> Self {
-        let conditions = conditions(status.conditions);
-        Self {
-            name: metadata.name,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            created_at: metadata.creation_timestamp,
-            unschedulable: spec.unschedulable,
-            ready: is_true(&conditions, "Ready"),
-            conditions,
-            taints: spec
-                .taints
-                .into_iter()
-                .map(|WireTaint { key, value, effect }| match value {
-                    Some(value) if !value.is_empty() => format!("{key}={value}:{effect}"),
-                    _ => format!("{key}:{effect}"),
-                })
-                .collect(),
-            kubelet_version: reason(status.node_info.and_then(|info| info.kubelet_version)),
-        }
-    }
-}
-
-#[derive(Deserialize)]
 pub(super) struct WireNamespace {
     metadata: Meta,
     #[serde(default)]
@@ -541,33 +379,6 @@ impl From<WireNamespace> for NamespaceRecord {
             uid: metadata.uid,
             labels: metadata.labels,
             terminating: status.phase.as_deref() == Some("Terminating"),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-pub(super) struct WireHpa {
-    metadata: Meta,
-    spec: WireHpaSpec,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireHpaSpec {
-    scale_target_ref: WireObject,
-    min_replicas: Option<i32>,
-    max_replicas: i32,
-}
-
-impl From<WireHpa> for HpaRecord {
-    fn from(WireHpa { metadata, spec }: WireHpa) -> Self {
-        Self {
-            namespace: metadata.namespace,
-            name: metadata.name,
-            target_kind: spec.scale_target_ref.kind,
-            target_name: spec.scale_target_ref.name,
-            min_replicas: spec.min_replicas.unwrap_or(1),
-            max_replicas: spec.max_replicas,
         }
     }
 }

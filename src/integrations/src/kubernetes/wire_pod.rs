@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::quantity::Milli;
 use super::records::{
-    ContainerKind, ContainerRecord, ContainerState, PodPhase, PodRecord, RestartPolicy, Terminated,
-    Volumes,
+    ContainerKind, ContainerRecord, ContainerState, PodPhase, PodRecord, Requests, RestartPolicy,
+    Terminated, Volumes,
 };
 use super::wire::{Meta, WireCondition, conditions, message, nullable, reason};
 use crate::untrusted;
@@ -39,6 +40,12 @@ struct WireSpec {
     ephemeral_containers: Vec<WireContainer>,
     #[serde(default, deserialize_with = "nullable")]
     volumes: Vec<WireVolume>,
+    /// Of the pod as a whole, where it has them: they replace the containers' sum.
+    #[serde(default, deserialize_with = "nullable")]
+    resources: WireResources,
+    /// What the runtime class adds.
+    #[serde(default, deserialize_with = "nullable")]
+    overhead: WireRequests,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +74,15 @@ struct WireContainer {
 struct WireResources {
     #[serde(deserialize_with = "nullable")]
     limits: WireLimits,
+    #[serde(deserialize_with = "nullable")]
+    requests: WireRequests,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct WireRequests {
+    cpu: Option<Milli>,
+    memory: Option<Milli>,
 }
 
 #[derive(Default, Deserialize)]
@@ -238,6 +254,32 @@ fn volumes(wire: Vec<WireVolume>) -> Volumes {
     volumes
 }
 
+/// What the scheduler reserves: the containers that run together, or one init container with the
+/// sidecars that were started before it, whichever is more; in each resource by itself.
+fn requests(spec: &WireSpec) -> Requests {
+    let of = |pick: fn(&WireRequests) -> Option<Milli>| -> Milli {
+        let asked =
+            |container: &WireContainer| pick(&container.resources.requests).unwrap_or_default().0;
+        let (mut sidecars, mut starting) = (0, 0);
+        for init in &spec.init_containers {
+            if init.restart_policy.as_deref() == Some("Always") {
+                sidecars += asked(init);
+                starting = sidecars.max(starting);
+            } else {
+                starting = starting.max(sidecars + asked(init));
+            }
+        }
+        let running: i128 = spec.containers.iter().map(asked).sum();
+        let containers = starting.max(running + sidecars);
+        let pod = pick(&spec.resources.requests).map_or(containers, |pod| pod.0);
+        Milli(pod + pick(&spec.overhead).unwrap_or_default().0)
+    };
+    Requests {
+        cpu_milli: of(|requests| requests.cpu).thousandths(),
+        memory_bytes: of(|requests| requests.memory).units(),
+    }
+}
+
 impl From<WirePod> for PodRecord {
     fn from(
         WirePod {
@@ -246,6 +288,7 @@ impl From<WirePod> for PodRecord {
             status,
         }: WirePod,
     ) -> Self {
+        let requests = requests(&spec);
         let mut all = Vec::with_capacity(spec.containers.len());
         let init = ContainerKind::Init;
         containers(
@@ -311,6 +354,7 @@ impl From<WirePod> for PodRecord {
                 .collect(),
             containers: all,
             volumes: volumes(spec.volumes),
+            requests,
         }
     }
 }

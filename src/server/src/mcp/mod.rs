@@ -213,6 +213,15 @@ impl Handler {
                 ToolName::GetRecentEvents => {
                     view.get_recent_events(fit(name, schema, arguments)?).await
                 }
+                ToolName::ListWorkloads => view.list_workloads(fit(name, schema, arguments)?).await,
+                ToolName::GetRolloutStatus => {
+                    view.get_rollout_status(fit(name, schema, arguments)?).await
+                }
+                ToolName::GetRolloutHistory => {
+                    view.get_rollout_history(fit(name, schema, arguments)?)
+                        .await
+                }
+                ToolName::ListNodes => view.list_nodes(fit(name, schema, arguments)?).await,
                 ToolName::RestartPod
                 | ToolName::GetAction
                 | ToolName::ListActions
@@ -242,9 +251,13 @@ impl Handler {
             ToolName::WaitForAction => desk.wait_for_action(fit(name, schema, arguments)?).await,
             ToolName::CancelAction => desk.cancel_action(fit(name, schema, arguments)?).await,
             ToolName::GetAction => desk.get_action(fit(name, schema, arguments)?).await,
-            ToolName::GetPodStatus | ToolName::ListFailingPods | ToolName::GetRecentEvents => {
-                Err(misrouted(tool))
-            }
+            ToolName::GetPodStatus
+            | ToolName::ListFailingPods
+            | ToolName::GetRecentEvents
+            | ToolName::ListWorkloads
+            | ToolName::GetRolloutStatus
+            | ToolName::GetRolloutHistory
+            | ToolName::ListNodes => Err(misrouted(tool)),
         }
     }
 

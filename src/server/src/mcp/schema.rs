@@ -14,14 +14,15 @@ pub fn input<T: JsonSchema>() -> JsonObject {
     schema
 }
 
-/// An input schema as clients are shown it: without patterns. They cost a tenth of the whole tool
-/// list in tokens and help no model; a call is checked against the full schema all the same.
+/// An input schema as clients are shown it: without patterns and lengths of texts. They cost a tenth
+/// of the whole tool list in tokens and help no model; a call is checked against the full schema all the same.
 #[must_use]
 pub fn listed(input: &JsonObject) -> JsonObject {
     let mut listed = input.clone();
     if let Some(Value::Object(properties)) = listed.get_mut("properties") {
         for property in properties.values_mut().filter_map(Value::as_object_mut) {
             property.remove("pattern");
+            property.remove("maxLength");
         }
     }
     listed
@@ -56,12 +57,13 @@ pub fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// Drops what a reader of answers can do without, and lets what may be null be left out.
+/// Drops what a reader of answers can do without, and which fields are always there: that alone
+/// is an eighth of the list of tools.
 fn slim(schema: &mut Value) {
     let Value::Object(node) = schema else {
         return;
     };
-    for word in ["description", "minimum"] {
+    for word in ["description", "minimum", "required"] {
         node.remove(word);
     }
     if let Some(Value::Array(choices)) = node.get("anyOf")
@@ -70,22 +72,11 @@ fn slim(schema: &mut Value) {
         && let Value::Object(one) = one.clone()
     {
         node.remove("anyOf");
-        node.insert("nullable".to_owned(), Value::Bool(true));
         node.extend(one);
+        return slim(schema);
     }
-    let optional: Vec<String> = match node.get_mut("properties") {
-        Some(Value::Object(properties)) => {
-            properties.values_mut().for_each(slim);
-            let marked = properties.iter_mut().filter_map(|(name, property)| {
-                let marked = property.as_object_mut()?.remove("nullable").is_some();
-                marked.then(|| name.clone())
-            });
-            marked.collect()
-        }
-        _ => Vec::new(),
-    };
-    if let Some(Value::Array(required)) = node.get_mut("required") {
-        required.retain(|name| !optional.iter().any(|one| *name == one.as_str()));
+    if let Some(Value::Object(properties)) = node.get_mut("properties") {
+        properties.values_mut().for_each(slim);
     }
     if let Some(items) = node.get_mut("items") {
         slim(items);

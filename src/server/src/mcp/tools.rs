@@ -14,6 +14,10 @@ pub enum ToolName {
     GetPodStatus,
     ListFailingPods,
     GetRecentEvents,
+    ListWorkloads,
+    GetRolloutStatus,
+    GetRolloutHistory,
+    ListNodes,
     RestartPod,
     GetAction,
     ListActions,
@@ -22,10 +26,14 @@ pub enum ToolName {
 }
 
 impl ToolName {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::ListFailingPods,
         Self::GetPodStatus,
         Self::GetRecentEvents,
+        Self::ListWorkloads,
+        Self::GetRolloutStatus,
+        Self::GetRolloutHistory,
+        Self::ListNodes,
         Self::RestartPod,
         Self::GetAction,
         Self::ListActions,
@@ -38,6 +46,10 @@ impl ToolName {
             Self::GetPodStatus => "get_pod_status",
             Self::ListFailingPods => "list_failing_pods",
             Self::GetRecentEvents => "get_recent_events",
+            Self::ListWorkloads => "list_workloads",
+            Self::GetRolloutStatus => "get_rollout_status",
+            Self::GetRolloutHistory => "get_rollout_history",
+            Self::ListNodes => "list_nodes",
             Self::RestartPod => "restart_pod",
             Self::GetAction => "get_action",
             Self::ListActions => "list_actions",
@@ -57,10 +69,20 @@ impl ToolName {
 
     /// Needs only a cluster, not the store.
     pub const fn reads_cluster(self) -> bool {
-        matches!(
-            self,
-            Self::GetPodStatus | Self::ListFailingPods | Self::GetRecentEvents
-        )
+        match self {
+            Self::GetPodStatus
+            | Self::ListFailingPods
+            | Self::GetRecentEvents
+            | Self::ListWorkloads
+            | Self::GetRolloutStatus
+            | Self::GetRolloutHistory
+            | Self::ListNodes => true,
+            Self::RestartPod
+            | Self::GetAction
+            | Self::ListActions
+            | Self::WaitForAction
+            | Self::CancelAction => false,
+        }
     }
 
     fn entry(self) -> &'static Entry {
@@ -116,10 +138,42 @@ fn describe(tool: ToolName) -> Entry {
         ),
         ToolName::GetRecentEvents => make::<arguments::GetRecentEvents, answers::RecentEvents>(
             tool,
-            "Recent Kubernetes events of a namespace or of one pod, newest first, repeats folded; \
-             warnings only unless include_normal is true. Clusters usually keep events for one \
-             hour: no event does not mean that nothing happened.",
+            "Recent Kubernetes events of one object, a namespace or the whole cluster, newest first, \
+             repeats folded; warnings only unless include_normal is true. Use it for what refused, \
+             killed or moved something. Clusters usually keep events for one hour: no event does \
+             not mean that nothing happened.",
             reads("Get recent events"),
+        ),
+        ToolName::ListWorkloads => make::<arguments::ListWorkloads, answers::Workloads>(
+            tool,
+            "Deployments, StatefulSets, DaemonSets, Jobs and CronJobs, those with problems first: \
+             desired, ready, updated and available pods, why not well, who manages them, their \
+             autoscaler. Use it to find a workload's name or what is degraded. Not for the pods \
+             themselves: that is list_failing_pods.",
+            reads("List workloads"),
+        ),
+        ToolName::GetRolloutStatus => make::<arguments::GetRolloutStatus, answers::RolloutStatus>(
+            tool,
+            "Whether a rollout is complete, goes on, or is stuck or paused, as `kubectl rollout \
+             status` judges it, and which pods hold it up. Use it after a deployment and when a \
+             workload is degraded. Not for what changed: that is get_rollout_history.",
+            reads("Get rollout status"),
+        ),
+        ToolName::GetRolloutHistory => {
+            make::<arguments::GetRolloutHistory, answers::RolloutHistory>(
+                tool,
+                "The revisions of a workload, newest first, and what changed in each: images, names \
+                 of environment variables (never values), resources, probes, command. Use it when \
+                 trouble began with a rollout. It does not know changes of ConfigMaps or Secrets.",
+                reads("Get rollout history"),
+            )
+        }
+        ToolName::ListNodes => make::<arguments::ListNodes, answers::Nodes>(
+            tool,
+            "Nodes, those with problems first: conditions, pressure, cordoned, taints, requested \
+             against allocatable cpu and memory, pods and failing pods on each. Use it when pods \
+             are unschedulable, evicted, or fail on one node. Requests are not usage.",
+            reads("List nodes"),
         ),
         ToolName::RestartPod => make::<arguments::RestartPod, answers::Proposed>(
             tool,

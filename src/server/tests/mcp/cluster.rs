@@ -191,6 +191,11 @@ async fn answer(State(cluster): State<FakeCluster>, request: Request) -> Respons
         .split('&')
         .find_map(|pair| pair.strip_prefix("fieldSelector=involvedObject.uid%3D"))
         .map(str::to_owned);
+    let wanted = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("fieldSelector=involvedObject.kind%3D"))
+        .and_then(|pair| pair.split_once("%2CinvolvedObject.name%3D"))
+        .map(|(kind, name)| (kind.to_owned(), name.to_owned()));
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (group, rest) = match parts.as_slice() {
         ["api", version, rest @ ..] => (format!("/api/{version}"), rest),
@@ -220,6 +225,10 @@ async fn answer(State(cluster): State<FakeCluster>, request: Request) -> Respons
             && involved
                 .as_ref()
                 .is_none_or(|uid| object.body["involvedObject"]["uid"] == uid.as_str())
+            && wanted.as_ref().is_none_or(|(kind, name)| {
+                let of = &object.body["involvedObject"];
+                of["kind"] == kind.as_str() && of["name"] == name.as_str()
+            })
     });
     if name.is_some() {
         return match found.next() {

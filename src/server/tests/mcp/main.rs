@@ -7,4 +7,5 @@ mod forger;
 mod proposals;
 mod reads;
 mod transport;
+mod workloads;
 mod world;

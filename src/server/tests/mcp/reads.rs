@@ -37,6 +37,7 @@ async fn the_tool_list_stays_under_6000_tokens() {
         .unwrap()
         .encode_ordinary(&list)
         .len();
+    println!("the tool list has {count} tokens");
     assert!(count < 6000, "the tool list has {count} tokens");
 }
 
@@ -172,7 +173,7 @@ async fn events_are_found_by_name_also_after_the_pod_is_gone() {
     let found = call(
         &client,
         "get_recent_events",
-        json!({"namespace": "shop", "pod": "gone-1"}),
+        json!({"namespace": "shop", "name": "gone-1"}),
     )
     .await;
     assert_eq!(good(&found)["events"][0]["count"], 3);
@@ -180,7 +181,7 @@ async fn events_are_found_by_name_also_after_the_pod_is_gone() {
     let none = call(
         &client,
         "get_recent_events",
-        json!({"namespace": "shop", "pod": "gone-2"}),
+        json!({"namespace": "shop", "name": "gone-2"}),
     )
     .await;
     assert!(bad(&none).contains("no pod `gone-2`"));

@@ -5,13 +5,18 @@ mod eviction;
 mod facts;
 mod failing;
 mod grouping;
+mod node;
+mod revision;
+mod rollout;
+mod workload;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::records::{OwnerChain, OwnerLookup, OwnerRef, PdbRecord, PodRecord, WorkloadRecord};
-use super::wire::{WirePdb, WireWorkload};
+use super::wire::WirePdb;
 use super::wire_pod::WirePod;
+use super::wire_workload::WireWorkload;
 
 /// The moment of all tests.
 fn now() -> Timestamp {

@@ -46,6 +46,8 @@ pub struct EventLine {
     /// Normal or Warning.
     pub r#type: String,
     pub reason: String,
+    /// Empty for what has none, such as a Node.
+    pub namespace: String,
     /// Such as `Pod/checkout-1`.
     pub object: String,
     pub message: String,
@@ -121,12 +123,14 @@ pub struct FailingPods {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct RecentEvents {
     pub cluster: String,
-    pub namespace: String,
-    pub pod: Option<String>,
+    /// Absent: all namespaces that this caller may see.
+    pub namespace: Option<String>,
     /// Newest first; repeated ones folded.
     pub events: Vec<EventLine>,
     /// How many there are in all, folded.
     pub total: u32,
+    /// False: older ones were too many to be read.
+    pub complete: bool,
     pub observed_at: String,
     pub simulated: bool,
     pub note: String,

@@ -3,6 +3,7 @@
 
 mod actions;
 mod cluster;
+mod workloads;
 
 use countersign_domain::{ActionId, Code, Reason};
 use schemars::JsonSchema;
@@ -13,6 +14,7 @@ use super::schema::without_nulls;
 
 pub use actions::*;
 pub use cluster::*;
+pub use workloads::*;
 
 /// Stands on every answer that quotes a cluster.
 pub const UNTRUSTED: &str =

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CLUSTER, NAMESPACE, OPAQUE, POD};
+use super::{CLUSTER, KIND, NAMESPACE, OPAQUE, POD};
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct GetPodStatus {
@@ -45,13 +45,18 @@ pub struct GetRecentEvents {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,
-    /// Namespace to look in.
-    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
-    pub namespace: String,
-    /// Only events of this pod. Leave it out for the whole namespace.
+    /// Only this namespace. Leave it out for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 63), regex(pattern = NAMESPACE))]
+    pub namespace: Option<String>,
+    /// Only events of objects of this kind, such as Pod or Node; `Pod` if only `name` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 63), regex(pattern = KIND))]
+    pub kind: Option<String>,
+    /// Only events of the object of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 253), regex(pattern = POD))]
-    pub pod: Option<String>,
+    pub name: Option<String>,
     /// `true`: also events of type Normal. Warnings only if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]

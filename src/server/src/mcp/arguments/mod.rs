@@ -15,9 +15,11 @@ use super::answers::Complaint;
 
 mod actions;
 mod cluster;
+mod workloads;
 
 pub use actions::*;
 pub use cluster::*;
+pub use workloads::*;
 
 /// A DNS-1123 label; the API server enforces the same.
 const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
@@ -28,6 +30,10 @@ const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 const CLUSTER: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.:/@]*[A-Za-z0-9])?$";
 /// A cursor or a key: printable ASCII without spaces.
 const OPAQUE: &str = "^[!-~]+$";
+/// A label selector's letters; the API server judges the rest.
+const SELECTOR: &str = "^[-A-Za-z0-9_./=!,() ]+$";
+/// A kind of object, as manifests write it.
+const KIND: &str = "^[A-Z][A-Za-z0-9]*$";
 
 /// Fits a call's arguments to a tool's schema and type.
 ///
@@ -181,6 +187,8 @@ fn text_fits(
             "pass it exactly as it was returned, 36 characters like \
                  01939c5e-7b1a-7c44-9d1e-2f6a0c4b8d10"
         }
+        SELECTOR => "use a Kubernetes label selector such as app=web,tier!=db",
+        KIND => "use the kind as manifests write it, such as Pod, Deployment or Node",
         CLUSTER => "use a cluster id as list_failing_pods shows it",
         _ => "use printable characters without spaces",
     };

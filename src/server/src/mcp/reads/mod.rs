@@ -2,8 +2,12 @@
 //! they quote from a cluster is marked as data.
 
 mod failing_pods;
+mod nodes;
 mod pod_status;
 mod recent_events;
+mod rollout_history;
+mod rollout_status;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -118,6 +122,19 @@ impl ClusterView<'_> {
             Ok(pod) => Ok(pod),
             Err(KubeError::NotFound { .. }) => Err(self.no_pod(namespace, name).await),
             Err(error) => Err(unreadable(&error)),
+        }
+    }
+
+    /// Where to look: one pass over everything, or one for each namespace that this caller may see.
+    async fn scopes<'s>(
+        &'s self,
+        namespace: Option<&'s str>,
+    ) -> Result<Vec<Option<&'s str>>, Complaint> {
+        match (namespace, &self.caller.namespaces) {
+            (Some(one), _) if !self.caller.sees(one) => Err(self.no_namespace(one).await),
+            (Some(one), _) => Ok(vec![Some(one)]),
+            (None, None) => Ok(vec![None]),
+            (None, Some(visible)) => Ok(visible.iter().map(|one| Some(one.as_str())).collect()),
         }
     }
 

@@ -1,72 +1,127 @@
 //! `get_recent_events`: newest first, repeats folded.
 
+use countersign_integrations::kubernetes::EventRecord;
+
 use super::*;
+
+/// Events kept of one list: of more the newest.
+const MOST_EVENTS: usize = 20_000;
 
 impl View<'_> {
     pub async fn get_recent_events(&self, args: GetRecentEvents) -> Result<Answer, Complaint> {
         let cluster = self.cluster(args.cluster.as_deref())?;
-        let namespace = args.namespace.as_str();
-        if !self.caller.sees(namespace) {
-            return Err(cluster.no_namespace(namespace).await);
-        }
-        let place = cluster.place().await?;
-        let mut events = cluster
-            .reader
-            .list_events(Some(namespace), None)
-            .await
-            .map_err(|error| unreadable(&error))?;
-        if let Some(pod) = &args.pod {
-            // By name, not by UID: the events of a pod that was just replaced are the point.
-            events.retain(|event| event.object.kind == "Pod" && event.object.name == *pod);
-            if events.is_empty() {
-                // The look for near names takes a place of its own.
-                drop(place);
-                cluster.pod(namespace, pod).await?;
+        let namespace = args.namespace.as_deref();
+        let scopes = cluster.scopes(namespace).await?;
+        let kind = match (&args.kind, &args.name) {
+            (None, Some(_)) => Some("Pod"),
+            (kind, _) => kind.as_deref(),
+        };
+        // By name, not by UID: the events of a pod that was just replaced are the point.
+        let object = kind.zip(args.name.as_deref());
+        let normal = args.include_normal.unwrap_or(false);
+        let wanted = |event: &EventRecord| {
+            (normal || event.kind == "Warning") && kind.is_none_or(|kind| event.object.kind == kind)
+        };
+        let (mut events, mut complete) = (Vec::new(), true);
+        {
+            let _place = cluster.place().await?;
+            for scope in &scopes {
+                let found = cluster
+                    .reader
+                    .newest_events(*scope, object, wanted, MOST_EVENTS)
+                    .await
+                    .map_err(|error| unreadable(&error))?;
+                complete &= found.complete;
+                events.extend(found.events);
             }
-        } else if events.is_empty() {
-            cluster.namespace_exists(namespace).await?;
         }
-        if !args.include_normal.unwrap_or(false) {
-            events.retain(|event| event.kind == "Warning");
+        if events.is_empty() {
+            cluster.explain_no_events(namespace, object).await?;
         }
         let folded = fold_events(&events);
         let limit = args.limit.unwrap_or(20) as usize;
         let lines: Vec<EventLine> = folded.iter().take(limit).map(event_line).collect();
-        let of = args
-            .pod
-            .as_ref()
-            .map_or_else(String::new, |pod| format!(" of pod {pod}"));
+        let mut place = cluster.title();
+        if let Some(namespace) = namespace {
+            place.push_str(&format!(", namespace {namespace}"));
+        }
+        let of = match (kind, args.name.as_deref()) {
+            (Some(kind), Some(name)) => format!(" of {kind} {name}"),
+            (Some(kind), None) => format!(" of kind {kind}"),
+            _ => String::new(),
+        };
         let mut text = if lines.is_empty() {
+            let which = if normal { "events" } else { "warnings" };
             format!(
-                "No such events{of} in {}/{namespace}. Clusters forget them, usually after an hour.",
-                cluster.title()
+                "No {which}{of} in {place}. Clusters forget events, usually after an hour{}.",
+                if normal {
+                    ""
+                } else {
+                    "; include_normal shows the harmless ones"
+                }
             )
         } else {
             format!(
-                "{} of {} events{of} in {}/{namespace}, newest first:",
+                "{} of {} events{of} in {place}, newest first:",
                 lines.len(),
-                folded.len(),
-                cluster.title()
+                folded.len()
             )
         };
         for line in &lines {
             text.push_str(&format!(
-                "\n- {} {} {}x {} {}: {}",
-                line.last_seen, line.r#type, line.count, line.reason, line.object, line.message
+                "\n- {} {} {}x {} {}/{}: {}",
+                line.last_seen,
+                line.r#type,
+                line.count,
+                line.reason,
+                line.namespace,
+                line.object,
+                line.message
             ));
+            if line.count > 1 {
+                text.push_str(&format!(" (since {})", line.first_seen));
+            }
+        }
+        if lines.len() < folded.len() {
+            text.push_str(&format!(
+                "\n{} older ones are left out: raise `limit`, or ask for one namespace, kind or \
+                 name.",
+                folded.len() - lines.len()
+            ));
+        }
+        if !complete {
+            text.push_str("\nThere were too many to keep all: older ones are missing altogether.");
         }
         text.push_str(&format!("\n({UNTRUSTED})"));
         let body = RecentEvents {
             cluster: cluster.id.to_owned(),
-            namespace: namespace.to_owned(),
-            pod: args.pod,
+            namespace: args.namespace,
             events: lines,
             total: bounded(folded.len()),
+            complete,
             observed_at: self.now.to_string(),
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };
         Ok(Answer::new(text, &body))
+    }
+}
+
+impl ClusterView<'_> {
+    /// No events of a thing that exists are an answer; of a thing that does not, a mistake.
+    async fn explain_no_events(
+        &self,
+        namespace: Option<&str>,
+        object: Option<(&str, &str)>,
+    ) -> Result<(), Complaint> {
+        match (namespace, object) {
+            (Some(namespace), Some(("Pod", name))) => self.pod(namespace, name).await.map(drop),
+            (Some(namespace), _) => {
+                let _place = self.place().await?;
+                self.namespace_exists(namespace).await
+            }
+            (None, _) => Ok(()),
+        }
     }
 }
 
@@ -77,6 +132,7 @@ pub(super) fn event_line(event: &FoldedEvent) -> EventLine {
         count: u32::try_from(event.count).unwrap_or(u32::MAX),
         r#type: event.kind.clone(),
         reason: event.reason.clone(),
+        namespace: event.object.namespace.clone().unwrap_or_default(),
         object: format!("{}/{}", event.object.kind, event.object.name),
         message: short(&event.message),
     }

@@ -1,0 +1,190 @@
+//! `list_nodes`: conditions of nodes, and what their pods ask of them.
+
+use std::collections::HashMap;
+
+use countersign_integrations::kubernetes::{
+    NodeLoad, NodeRecord, Severity, loads, node_problems, page,
+};
+
+use super::*;
+use crate::mcp::answers::{NodeLine, Nodes};
+use crate::mcp::arguments::ListNodes;
+
+const MIB: i64 = 1 << 20;
+/// Of one node.
+const MOST_TAINTS: usize = 10;
+const MOST_PROBLEMS: usize = 5;
+
+struct Judged {
+    node: NodeRecord,
+    load: NodeLoad,
+    problems: Vec<(Severity, String)>,
+}
+
+impl View<'_> {
+    pub async fn list_nodes(&self, args: ListNodes) -> Result<Answer, Complaint> {
+        let cluster = self.cluster(args.cluster.as_deref())?;
+        let scopes = cluster.scopes(None).await?;
+        let _place = cluster.place().await?;
+        let mut nodes = cluster
+            .reader
+            .list_nodes()
+            .await
+            .map_err(|error| unreadable(&error))?;
+        if let Some(wanted) = &args.node {
+            if !nodes.iter().any(|node| node.name == *wanted) {
+                return Err(no_node(wanted, &nodes, &cluster.title()));
+            }
+            nodes.retain(|node| node.name == *wanted);
+        }
+        let (mut by_node, mut complete): (HashMap<String, NodeLoad>, bool) = (HashMap::new(), true);
+        for scope in scopes {
+            let listed = cluster
+                .reader
+                .list_pods(scope, None, MOST_PODS)
+                .await
+                .map_err(|error| unreadable(&error))?;
+            complete &= listed.complete;
+            for (node, load) in loads(&listed.pods, self.now, &Thresholds::default()) {
+                by_node.entry(node).or_default().add(load);
+            }
+        }
+        let seen = nodes.len();
+        let mut judged: Vec<Judged> = nodes
+            .into_iter()
+            .map(|node| Judged {
+                load: by_node.remove(&node.name).unwrap_or_default(),
+                problems: node_problems(&node),
+                node,
+            })
+            .collect();
+        let with_problems = judged.iter().filter(|one| !one.problems.is_empty()).count();
+        if args.only_problems.unwrap_or(false) {
+            judged.retain(|one| !one.problems.is_empty() || one.load.failing > 0);
+        }
+        judged.sort_by_cached_key(|one| {
+            let worst = one.problems.iter().map(|(severity, _)| *severity).max();
+            let order = std::cmp::Reverse((worst, one.load.failing));
+            (order, one.node.name.clone())
+        });
+        let question = format!("{:?} {:?}", args.node, args.only_problems);
+        let limit = args.limit.unwrap_or(20) as usize;
+        let name = |one: &Judged| one.node.name.clone();
+        let page = page(judged, name, &question, limit, args.cursor.as_deref())
+            .map_err(|error| Complaint::new("invalid_arguments", error.to_string()))?;
+        let lines: Vec<NodeLine> = page.items.into_iter().map(line).collect();
+        let mut text = format!(
+            "{with_problems} of {seen} nodes of {} have problems; {} shown:",
+            cluster.title(),
+            lines.len()
+        );
+        for line in &lines {
+            text.push_str(&told(line));
+        }
+        if page.next_cursor.is_some() {
+            text.push_str(&format!(
+                "\nThere are more, {} in all: pass next_cursor as `cursor` (later pages are in \
+                 order of name), or set only_problems.",
+                page.total
+            ));
+        }
+        if let Some(visible) = &self.caller.namespaces {
+            text.push_str(&format!(
+                "\nPods and requests are counted only in the namespaces that this key may see: {}.",
+                visible.join(", ")
+            ));
+        }
+        if !complete {
+            text.push_str("\nThere are more pods than were read: the sums are too low.");
+        }
+        text.push_str(&format!("\n({UNTRUSTED})"));
+        let body = Nodes {
+            cluster: cluster.id.to_owned(),
+            nodes_seen: bounded(seen),
+            nodes_with_problems: bounded(with_problems),
+            nodes: lines,
+            pods_counted_in: self.caller.namespaces.clone(),
+            complete,
+            next_cursor: page.next_cursor,
+            observed_at: self.now.to_string(),
+            simulated: cluster.simulated,
+            note: UNTRUSTED.to_owned(),
+        };
+        Ok(Answer::new(text, &body))
+    }
+}
+
+fn no_node(name: &str, nodes: &[NodeRecord], cluster: &str) -> Complaint {
+    let near = near_matches(name, nodes.iter().map(|node| node.name.as_str()));
+    let advice = if near.is_empty() {
+        "leave `node` out to see all".to_owned()
+    } else {
+        format!("near it are: {}", near.join(", "))
+    };
+    Complaint::new(
+        "unknown_node",
+        format!("there is no node `{name}` in {cluster}; {advice}"),
+    )
+}
+
+fn line(one: Judged) -> NodeLine {
+    let Judged {
+        node,
+        load,
+        problems,
+    } = one;
+    NodeLine {
+        ready: node.ready,
+        cordoned: node.unschedulable,
+        problems: problems
+            .iter()
+            .take(MOST_PROBLEMS)
+            .map(|(_, text)| short(text))
+            .collect(),
+        taints: node.taints.into_iter().take(MOST_TAINTS).collect(),
+        cpu_requested_milli: load.requested.cpu_milli,
+        cpu_allocatable_milli: node.allocatable.cpu_milli,
+        memory_requested_mib: load.requested.memory_bytes / MIB,
+        memory_allocatable_mib: node.allocatable.memory_bytes / MIB,
+        pods: bounded(load.pods),
+        pods_allocatable: node.allocatable_pods,
+        pods_failing: bounded(load.failing),
+        failing: load.failing_names,
+        kubelet_version: node.kubelet_version,
+        name: node.name,
+    }
+}
+
+fn told(line: &NodeLine) -> String {
+    let share = |part: i64, whole: i64| {
+        if whole > 0 {
+            format!(" ({} %)", part.saturating_mul(100) / whole)
+        } else {
+            String::new()
+        }
+    };
+    let mut text = format!(
+        "\n- {}: {}; requested cpu {}m of {}m{}, memory {} of {} Mi{}; {} of {} pods, {} failing",
+        line.name,
+        match (line.ready, line.problems.is_empty()) {
+            (true, true) => "ready".to_owned(),
+            _ => line.problems.join(" | "),
+        },
+        line.cpu_requested_milli,
+        line.cpu_allocatable_milli,
+        share(line.cpu_requested_milli, line.cpu_allocatable_milli),
+        line.memory_requested_mib,
+        line.memory_allocatable_mib,
+        share(line.memory_requested_mib, line.memory_allocatable_mib),
+        line.pods,
+        line.pods_allocatable,
+        line.pods_failing
+    );
+    if !line.failing.is_empty() {
+        text.push_str(&format!(": {}", line.failing.join(", ")));
+    }
+    if !line.taints.is_empty() {
+        text.push_str(&format!("; taints {}", line.taints.join(", ")));
+    }
+    text
+}
