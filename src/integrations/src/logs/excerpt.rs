@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::selection::Block;
 use super::shape::shape;
@@ -27,6 +27,8 @@ pub struct Excerpt {
     pub matched: Option<u64>,
     /// Older messages that were wanted and did not fit.
     pub left_out: u64,
+    /// With this as [`super::Wanted::before`] they are what is read next.
+    pub left_out_before: Option<Timestamp>,
     /// Of the rows that are shown.
     pub oldest: Option<Timestamp>,
     pub newest: Option<Timestamp>,
@@ -55,6 +57,7 @@ pub(super) struct Window {
     bytes: usize,
     most_bytes: usize,
     left_out: u64,
+    left_out_newest: Option<Timestamp>,
 }
 
 /// What a row's marks and line break cost at most.
@@ -67,6 +70,7 @@ impl Window {
             bytes: 0,
             most_bytes,
             left_out: 0,
+            left_out_newest: None,
         }
     }
 
@@ -110,6 +114,7 @@ impl Window {
             if let Some(gone) = self.rows.pop_front() {
                 self.bytes -= gone.text.len() + ROW_MARKS;
                 self.left_out += gone.entries;
+                self.left_out_newest = self.left_out_newest.max(gone.last);
             }
         }
     }
@@ -135,6 +140,10 @@ impl Window {
             lines_read,
             matched,
             left_out: self.left_out,
+            // A folded row reaches back behind rows that are left out: its time is no cursor.
+            left_out_before: self
+                .left_out_newest
+                .and_then(|at| at.checked_add(SignedDuration::from_nanos(1)).ok()),
             oldest: self.rows.iter().filter_map(|row| row.first).min(),
             newest: self.rows.iter().filter_map(|row| row.last).max(),
             ..Excerpt::default()

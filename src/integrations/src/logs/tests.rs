@@ -181,7 +181,7 @@ fn the_newest_win_and_what_is_left_out_is_counted_and_reachable() {
             break;
         }
         assert_eq!(excerpt.left_out, 100 - seen);
-        before = excerpt.oldest;
+        before = excerpt.left_out_before;
     }
     assert_eq!(seen, 100);
     assert!(pages > 3);

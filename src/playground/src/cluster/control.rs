@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::access::Account;
 use super::faults::Fault;
 use super::kinds::{by_plural, find_by_kind};
+use super::logs::{self, Writing};
 use super::object;
 use super::request::Asked;
 use super::state::{Cluster, Shared};
@@ -45,6 +46,8 @@ pub async fn control(
         (Method::POST, "/playground/pdb") => {
             read(&body).and_then(|budget| shared.write(|cluster| set_budget(cluster, budget)))
         }
+        (Method::POST, "/playground/log") => read::<Writing>(&body)
+            .and_then(|writing| shared.write(|cluster| logs::write(cluster, &writing))),
         (Method::POST, "/playground/fail") => read::<Fault>(&body).map(|fault| {
             shared.write(|cluster| cluster.faults.add(fault));
             json!({"status": "Success"})

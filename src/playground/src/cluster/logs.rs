@@ -1,11 +1,12 @@
-//! `pods/log`: plausible lines made from the pod's life.
+//! `pods/log`: plausible lines made from the pod's life, or what a scenario wrote.
 
 use axum::body::Body;
 use http::{HeaderValue, Response, header};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::kinds::by_plural;
+use super::kinds::{Kind, by_plural};
 use super::kubelet::{Behavior, Life, Stage};
 use super::object;
 use super::request::Asked;
@@ -25,10 +26,18 @@ pub fn log(cluster: &Cluster, asked: &Asked) -> Result<Response<Body>, Refusal> 
         return Err(Refusal::internal("the pod has no kubelet"));
     };
     let previous = asked.flag("previous");
-    refuse_without_logs(&pod, container, life, previous)?;
     let first = container == object::text(&pod, "/spec/containers/0/name");
-    let mut lines = lines(&pod, life, previous && first);
-    if let Some(seconds) = number(asked, "sinceSeconds")? {
+    refuse_without_logs(&pod, container, life, previous, first)?;
+    let written = Written {
+        uid: object::uid(&pod).to_owned(),
+        container: container.to_owned(),
+        previous,
+    };
+    let mut lines = match cluster.logs.get(&written) {
+        Some(lines) => lines.clone(),
+        None => lines(&pod, life, previous && first),
+    };
+    if let Some(seconds) = positive(asked, "sinceSeconds")? {
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         let since = clock::now()
             .checked_sub(SignedDuration::from_secs(seconds))
@@ -50,8 +59,9 @@ pub fn log(cluster: &Cluster, asked: &Asked) -> Result<Response<Body>, Refusal> 
         text.push_str(&line);
         text.push('\n');
     }
-    if let Some(limit) = number(asked, "limitBytes")? {
-        // All of these lines are ASCII, so that any byte is a boundary.
+    let mut text = text.into_bytes();
+    if let Some(limit) = positive(asked, "limitBytes")? {
+        // At the byte, as a kubelet does.
         text.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     let mut response = Response::new(Body::from(text));
@@ -59,6 +69,82 @@ pub fn log(cluster: &Cluster, asked: &Asked) -> Result<Response<Body>, Refusal> 
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Ok(response)
+}
+
+/// As the API calls what the query of a log is decoded to.
+static OPTIONS: Kind = Kind {
+    group: "",
+    version: "v1",
+    kind: "PodLogOptions",
+    plural: "",
+    namespaced: false,
+};
+
+/// Whose log, of which run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Written {
+    uid: String,
+    container: String,
+    previous: bool,
+}
+
+/// The body of `POST /playground/log`: what a container has written, one second a line, the last
+/// one now.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Writing {
+    namespace: String,
+    pod: String,
+    container: String,
+    #[serde(default)]
+    previous: bool,
+    lines: Vec<String>,
+    /// How often all of them are written.
+    #[serde(default = "once")]
+    times: usize,
+}
+
+fn once() -> usize {
+    1
+}
+
+/// Replaces a log.
+pub fn write(cluster: &mut Cluster, writing: &Writing) -> Result<Value, Refusal> {
+    let pods = by_plural("pods");
+    let Some(pod) = cluster.store.get(pods, &writing.namespace, &writing.pod) else {
+        return Err(Refusal::not_found(pods, &writing.pod));
+    };
+    let container = container(&pod, Some(&writing.container))?;
+    let written = Written {
+        uid: object::uid(&pod).to_owned(),
+        container: container.to_owned(),
+        previous: writing.previous,
+    };
+    let count = writing.lines.len() * writing.times;
+    let (now, lines) = (clock::now(), writing.lines.iter().cycle().take(count));
+    let lines: Vec<(Timestamp, String)> = lines
+        .enumerate()
+        .map(|(index, line)| {
+            let age = i64::try_from(count - 1 - index).unwrap_or(i64::MAX);
+            let at = now.checked_sub(SignedDuration::from_secs(age));
+            (at.unwrap_or(Timestamp::MIN), line.clone())
+        })
+        .collect();
+    cluster.logs.insert(written, lines);
+    Ok(json!({"lines": count}))
+}
+
+/// The API refuses zero for these.
+fn positive(asked: &Asked, key: &str) -> Result<Option<u64>, Refusal> {
+    match number(asked, key)? {
+        Some(0) => Err(Refusal::invalid(
+            &OPTIONS,
+            "",
+            key,
+            "Invalid value: 0: must be greater than 0",
+        )),
+        number => Ok(number),
+    }
 }
 
 fn number(asked: &Asked, key: &str) -> Result<Option<u64>, Refusal> {
@@ -73,21 +159,30 @@ fn number(asked: &Asked, key: &str) -> Result<Option<u64>, Refusal> {
 }
 
 fn container<'a>(pod: &'a Value, asked: Option<&'a str>) -> Result<&'a str, Refusal> {
-    let names: Vec<&str> = object::list(pod, "/spec/containers")
-        .iter()
-        .map(|container| object::text(container, "/name"))
-        .collect();
-    match (asked, names.as_slice()) {
-        (Some(asked), names) if names.contains(&asked) => Ok(asked),
+    let names = |lists: &[&str]| -> Vec<&'a str> {
+        lists
+            .iter()
+            .flat_map(|list| object::list(pod, list))
+            .map(|container| object::text(container, "/name"))
+            .collect()
+    };
+    let apps = names(&["/spec/containers"]);
+    let all = names(&[
+        "/spec/initContainers",
+        "/spec/containers",
+        "/spec/ephemeralContainers",
+    ]);
+    match (asked, apps.as_slice()) {
+        (Some(asked), _) if all.contains(&asked) => Ok(asked),
         (Some(asked), _) => Err(Refusal::bad_request(&format!(
             "container {asked} is not valid for pod {}",
             object::name(pod)
         ))),
         (None, [only]) => Ok(only),
-        (None, names) => Err(Refusal::bad_request(&format!(
+        (None, _) => Err(Refusal::bad_request(&format!(
             "a container name must be specified for pod {}, choose one of: [{}]",
             object::name(pod),
-            names.join(" ")
+            all.join(" ")
         ))),
     }
 }
@@ -97,6 +192,7 @@ fn refuse_without_logs(
     container: &str,
     life: &Life,
     previous: bool,
+    first: bool,
 ) -> Result<(), Refusal> {
     let name = object::name(pod);
     let waiting = |why: &str| {
@@ -107,7 +203,8 @@ fn refuse_without_logs(
         let message =
             format!("previous terminated container {container:?} in pod {name:?} not found");
         return match life.last_run {
-            Some(_) if life.stage != Stage::Completed => Ok(()),
+            // Only the first container has a story.
+            Some(_) if first && life.stage != Stage::Completed => Ok(()),
             _ => Err(Refusal::bad_request(&message)),
         };
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::access::Tokens;
 use super::faults::Faults;
 use super::kubelet::{Life, Stage};
+use super::logs::Written;
 use super::store::Store;
 
 /// Something that a controller or a kubelet does later.
@@ -43,6 +45,8 @@ pub struct Cluster {
     pub lives: HashMap<String, Life>,
     pub audit: Vec<Value>,
     pub faults: Faults,
+    /// What scenarios had containers write.
+    pub logs: HashMap<Written, Vec<(Timestamp, String)>>,
     due: BTreeMap<(Instant, u64), Task>,
     scheduled: u64,
     /// Round-robin over the nodes, and the last octet of pod addresses.

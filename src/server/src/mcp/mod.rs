@@ -206,6 +206,7 @@ impl Handler {
             };
             let (name, schema) = (tool.as_str(), tool.input_schema());
             return match tool {
+                ToolName::GetPodLogs => view.get_pod_logs(fit(name, schema, arguments)?).await,
                 ToolName::GetPodStatus => view.get_pod_status(fit(name, schema, arguments)?).await,
                 ToolName::ListFailingPods => {
                     view.list_failing_pods(fit(name, schema, arguments)?).await
@@ -257,7 +258,8 @@ impl Handler {
             | ToolName::ListWorkloads
             | ToolName::GetRolloutStatus
             | ToolName::GetRolloutHistory
-            | ToolName::ListNodes => Err(misrouted(tool)),
+            | ToolName::ListNodes
+            | ToolName::GetPodLogs => Err(misrouted(tool)),
         }
     }
 

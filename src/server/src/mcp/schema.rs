@@ -21,7 +21,9 @@ pub fn listed(input: &JsonObject) -> JsonObject {
     let mut listed = input.clone();
     if let Some(Value::Object(properties)) = listed.get_mut("properties") {
         for property in properties.values_mut().filter_map(Value::as_object_mut) {
-            property.remove("pattern");
+            for word in ["pattern", "maxLength", "minLength"] {
+                property.remove(word);
+            }
             property.remove("maxLength");
         }
     }

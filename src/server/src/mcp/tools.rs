@@ -18,6 +18,7 @@ pub enum ToolName {
     GetRolloutStatus,
     GetRolloutHistory,
     ListNodes,
+    GetPodLogs,
     RestartPod,
     GetAction,
     ListActions,
@@ -26,7 +27,7 @@ pub enum ToolName {
 }
 
 impl ToolName {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ListFailingPods,
         Self::GetPodStatus,
         Self::GetRecentEvents,
@@ -34,6 +35,7 @@ impl ToolName {
         Self::GetRolloutStatus,
         Self::GetRolloutHistory,
         Self::ListNodes,
+        Self::GetPodLogs,
         Self::RestartPod,
         Self::GetAction,
         Self::ListActions,
@@ -50,6 +52,7 @@ impl ToolName {
             Self::GetRolloutStatus => "get_rollout_status",
             Self::GetRolloutHistory => "get_rollout_history",
             Self::ListNodes => "list_nodes",
+            Self::GetPodLogs => "get_pod_logs",
             Self::RestartPod => "restart_pod",
             Self::GetAction => "get_action",
             Self::ListActions => "list_actions",
@@ -76,7 +79,8 @@ impl ToolName {
             | Self::ListWorkloads
             | Self::GetRolloutStatus
             | Self::GetRolloutHistory
-            | Self::ListNodes => true,
+            | Self::ListNodes
+            | Self::GetPodLogs => true,
             Self::RestartPod
             | Self::GetAction
             | Self::ListActions
@@ -174,6 +178,14 @@ fn describe(tool: ToolName) -> Entry {
              against allocatable cpu and memory, pods and failing pods on each. Use it when pods \
              are unschedulable, evicted, or fail on one node. Requests are not usage.",
             reads("List nodes"),
+        ),
+        ToolName::GetPodLogs => make::<arguments::GetPodLogs, answers::PodLogs>(
+            tool,
+            "What the containers of a pod wrote, or of up to five pods of a workload, the failing \
+             ones first: newest lines, repeats folded, stack traces whole, secrets masked. For a \
+             crash loop set previous. Use grep rather than many lines. Do not use it to find out \
+             whether a pod is failing: get_pod_status says that in fewer words.",
+            reads("Get pod logs"),
         ),
         ToolName::RestartPod => make::<arguments::RestartPod, answers::Proposed>(
             tool,

@@ -4,6 +4,8 @@
 mod cluster;
 #[path = "../web/forger.rs"]
 mod forger;
+mod logs;
+mod playground;
 mod proposals;
 mod reads;
 mod transport;

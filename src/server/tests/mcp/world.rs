@@ -81,10 +81,16 @@ impl World {
 
     /// `limits` is the body of the `[limits]` table.
     pub async fn start_with(limits: &str) -> Self {
+        Self::start_on(limits, None).await
+    }
+
+    /// With another cluster behind it than the fake one.
+    pub async fn start_on(limits: &str, other: Option<PathBuf>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let (cluster, kubeconfig) = FakeCluster::start(folder.path()).await;
         furnish(&cluster);
+        let kubeconfig = other.unwrap_or(kubeconfig);
         let executor = Signer::generate(&OsEntropy);
         let loaded = config(&folder, limits);
         let url = format!("sqlite://{}", folder.path().join("t.db").display());

@@ -3,6 +3,7 @@
 
 mod actions;
 mod cluster;
+mod logs;
 mod workloads;
 
 use countersign_domain::{ActionId, Code, Reason};
@@ -14,6 +15,7 @@ use super::schema::without_nulls;
 
 pub use actions::*;
 pub use cluster::*;
+pub use logs::*;
 pub use workloads::*;
 
 /// Stands on every answer that quotes a cluster.

@@ -15,10 +15,12 @@ use super::answers::Complaint;
 
 mod actions;
 mod cluster;
+mod logs;
 mod workloads;
 
 pub use actions::*;
 pub use cluster::*;
+pub use logs::*;
 pub use workloads::*;
 
 /// A DNS-1123 label; the API server enforces the same.
@@ -28,6 +30,8 @@ const POD: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 /// The operator's names.
 const CLUSTER: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.:/@]*[A-Za-z0-9])?$";
+/// A name, with a kind in front or without.
+const WORKLOAD: &str = "^([A-Za-z]+/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// A cursor or a key: printable ASCII without spaces.
 const OPAQUE: &str = "^[!-~]+$";
 /// A label selector's letters; the API server judges the rest.
@@ -114,6 +118,13 @@ fn check(name: &str, value: &mut Value, property: &Value, required: bool) -> Res
             let Value::String(text) = value else {
                 return Err(format!("`{name}` must be a text"));
             };
+            if property
+                .get("format")
+                .is_some_and(|format| format == "regex")
+            {
+                // A pattern means each of its characters, and "null" is worth looking for.
+                return pattern_fits(name, text, number("maxLength"));
+            }
             text_fits(name, text, property, number("maxLength"), required)
         }
         Some("integer") => {
@@ -134,6 +145,17 @@ fn check(name: &str, value: &mut Value, property: &Value, required: bool) -> Res
             Err(format!("`{name}` must be true or false, not in quotes"))
         }
         _ => Ok(()),
+    }
+}
+
+fn pattern_fits(name: &str, text: &str, longest: Option<u64>) -> Result<(), String> {
+    let count = text.chars().count() as u64;
+    match longest.filter(|longest| count > *longest) {
+        Some(longest) => Err(format!(
+            "`{name}` has {count} characters; at most {longest} are allowed: shorten it"
+        )),
+        None if text.is_empty() => Err(format!("`{name}` is blank: leave it out or fill it")),
+        None => Ok(()),
     }
 }
 
@@ -189,6 +211,7 @@ fn text_fits(
         }
         SELECTOR => "use a Kubernetes label selector such as app=web,tier!=db",
         KIND => "use the kind as manifests write it, such as Pod, Deployment or Node",
+        WORKLOAD => "write Kind/name such as Deployment/web, or the name alone",
         CLUSTER => "use a cluster id as list_failing_pods shows it",
         _ => "use printable characters without spaces",
     };

@@ -3,6 +3,7 @@
 
 mod failing_pods;
 mod nodes;
+mod pod_logs;
 mod pod_status;
 mod recent_events;
 mod rollout_history;
