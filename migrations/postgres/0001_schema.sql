@@ -83,9 +83,11 @@ CREATE TABLE tickets (
 CREATE TABLE outbox (
     id          BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     action_id   TEXT COLLATE "C" NOT NULL REFERENCES actions (id),
-    topic       TEXT    NOT NULL CHECK (topic IN ('ticket_open', 'ticket_update', 'notify')),
-    -- Rows of one action and family are sent one after the other.
-    family      TEXT    NOT NULL CHECK (family IN ('ticket', 'notify')),
+    topic       TEXT    NOT NULL CHECK (topic IN (
+        'ticket_open', 'ticket_update', 'notify_webhook', 'notify_slack')),
+    -- Rows of one action and family are sent one after the other; each receiver of
+    -- notifications is a family, so that none waits for another.
+    family      TEXT    NOT NULL CHECK (family IN ('ticket', 'notify_webhook', 'notify_slack')),
     moment      TEXT    NOT NULL,
     -- The action's version that the row tells of; 0 for rows that no transition made.
     version     BIGINT  NOT NULL,

@@ -80,9 +80,11 @@ CREATE TABLE tickets (
 CREATE TABLE outbox (
     id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     action_id   TEXT    NOT NULL REFERENCES actions (id),
-    topic       TEXT    NOT NULL CHECK (topic IN ('ticket_open', 'ticket_update', 'notify')),
-    -- Rows of one action and family are sent one after the other.
-    family      TEXT    NOT NULL CHECK (family IN ('ticket', 'notify')),
+    topic       TEXT    NOT NULL CHECK (topic IN (
+        'ticket_open', 'ticket_update', 'notify_webhook', 'notify_slack')),
+    -- Rows of one action and family are sent one after the other; each receiver of
+    -- notifications is a family, so that none waits for another.
+    family      TEXT    NOT NULL CHECK (family IN ('ticket', 'notify_webhook', 'notify_slack')),
     moment      TEXT    NOT NULL,
     -- The action's version that the row tells of; 0 for rows that no transition made.
     version     INTEGER NOT NULL,

@@ -164,7 +164,10 @@ async fn render_metrics(State(app): State<SharedApp>) -> Response {
             #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
             gauge!(metric::ACTIONS_PENDING).set(gauges.pending as f64);
             gauge!(metric::ACTION_OLDEST_PENDING_SECONDS).set(age(gauges.oldest_pending));
-            gauge!(metric::OUTBOX_OLDEST_SECONDS).set(age(gauges.oldest_outbox));
+            for waiting in gauges.outbox {
+                gauge!(metric::OUTBOX_OLDEST_SECONDS, "family" => waiting.family)
+                    .set(age(waiting.oldest));
+            }
         }
         Err(error) => tracing::warn!(%error, "the gauges could not be read"),
     }

@@ -112,6 +112,49 @@ async fn people_are_told_by_both_receivers_and_a_failing_one_repeats_alone() {
 }
 
 #[tokio::test]
+async fn a_dead_receiver_delays_no_other() {
+    let world = World::new().await;
+    let (webhook, webhook_url) = Receiver::start(&[StatusCode::BAD_GATEWAY; 200]).await;
+    let (slack, slack_url) = Receiver::start(&[]).await;
+    let workers = world.work(&world.config(1, &notify(&webhook_url, &slack_url)));
+    // More actions than are in hand at once for one receiver.
+    let mut ids = Vec::new();
+    for pod in 0..6 {
+        ids.push(world.ask(&format!("checkout-{pod}")).await);
+    }
+    for id in &ids {
+        world.approve_on_page(*id).await;
+        world.execute(*id).await;
+    }
+    until(30, "the whole story of each in Slack", async || {
+        (slack.got().len() == 3 * ids.len()).then_some(())
+    })
+    .await;
+    for id in &ids {
+        let texts: Vec<String> = slack
+            .got()
+            .iter()
+            .map(|got| got.json()["text"].as_str().unwrap().to_owned())
+            .filter(|text| text.contains(&id.to_string()))
+            .collect();
+        assert!(texts[0].contains("Approval needed") || texts[0].contains("Told late"));
+        assert!(
+            texts[1].contains("Approved") && texts[2].contains("Done and verified"),
+            "{texts:?}"
+        );
+    }
+    let first = webhook
+        .got()
+        .iter()
+        .all(|got| got.json()["type"] == "action.asked");
+    assert!(
+        first,
+        "its own order stays: nothing overtakes what it has not taken"
+    );
+    workers.stop().await;
+}
+
+#[tokio::test]
 async fn a_repeated_message_keeps_its_id() {
     let world = World::new().await;
     let (webhook, webhook_url) = Receiver::start(&[StatusCode::BAD_GATEWAY]).await;

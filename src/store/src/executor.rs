@@ -90,7 +90,7 @@ static ADMIT: LazyLock<Write> = LazyLock::new(|| {
                 "$11, $15, $16, $17, $18, $19",
             ),
             Follow::outbox(
-                &[Topic::TicketOpen, Topic::Notify],
+                &[Topic::TicketOpen, Topic::NotifyWebhook, Topic::NotifySlack],
                 "'asked'",
                 "$11",
                 "$22",

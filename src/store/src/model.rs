@@ -148,17 +148,30 @@ pub enum Topic {
     TicketOpen,
     /// Tell the ticket about a state: comment, and the final transition where there is one.
     TicketUpdate,
-    /// Tell people: asked, reminded, decided, outcome.
-    Notify,
+    /// Tell people through the signed webhook: asked, reminded, decided, outcome.
+    NotifyWebhook,
+    /// The same through the Slack-compatible one.
+    NotifySlack,
 }
 
 impl Topic {
+    pub const ALL: [Self; 4] = [
+        Self::TicketOpen,
+        Self::TicketUpdate,
+        Self::NotifyWebhook,
+        Self::NotifySlack,
+    ];
+
+    /// One for each receiver of notifications.
+    pub const NOTIFY: [Self; 2] = [Self::NotifyWebhook, Self::NotifySlack];
+
     /// The stable word: a column value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TicketOpen => "ticket_open",
             Self::TicketUpdate => "ticket_update",
-            Self::Notify => "notify",
+            Self::NotifyWebhook => "notify_webhook",
+            Self::NotifySlack => "notify_slack",
         }
     }
 
@@ -166,14 +179,12 @@ impl Topic {
     pub const fn family(self) -> &'static str {
         match self {
             Self::TicketOpen | Self::TicketUpdate => "ticket",
-            Self::Notify => "notify",
+            Self::NotifyWebhook | Self::NotifySlack => self.as_str(),
         }
     }
 
     pub(crate) fn from_word(word: &str) -> Option<Self> {
-        [Self::TicketOpen, Self::TicketUpdate, Self::Notify]
-            .into_iter()
-            .find(|topic| topic.as_str() == word)
+        Self::ALL.into_iter().find(|topic| topic.as_str() == word)
     }
 }
 
@@ -260,14 +271,23 @@ pub struct SignedStep {
     pub event: Signed<AuditEvent>,
 }
 
-/// Numbers for `/metrics` and the page's head, in one query.
+/// Numbers for `/metrics` and the page's head.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
     pub pending: u64,
     pub oldest_pending: Option<Timestamp>,
-    pub outbox_open: u64,
-    pub oldest_outbox: Option<Timestamp>,
     pub leased: u64,
+    /// What waits to be told, by family; all families, also those with nothing.
+    pub outbox: Vec<OutboxGauge>,
+}
+
+/// What of one family waits to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxGauge {
+    /// As [`Topic::family`].
+    pub family: &'static str,
+    pub open: u64,
+    pub oldest: Option<Timestamp>,
 }
 
 /// Why nothing moves, for [`crate::ExecutorStore::hold`].

@@ -213,22 +213,15 @@ impl Desk<'_> {
         Err(denied(&why).about(id))
     }
 
-    /// The caller's action with this idempotency key, among its newest.
+    /// The caller's action with this idempotency key.
     async fn by_key(&self, key: &str) -> Result<Option<Action>, Complaint> {
-        let filter = ActionFilter {
-            agent: Some(self.caller.agent.clone()),
-            limit: 200,
-            ..ActionFilter::default()
-        };
-        let newest = self
+        let found = self
             .app
             .store
-            .list(&filter)
+            .by_idempotency_key(&self.caller.agent, key)
             .await
             .map_err(|error| Complaint::store(&error))?;
-        Ok(newest.into_iter().find(|action| {
-            action.proposal.idempotency_key.as_deref() == Some(key) && self.owns(action)
-        }))
+        Ok(found.filter(|action| self.owns(action)))
     }
 
     /// The caller's own open action about a pod of this name.

@@ -91,9 +91,9 @@ impl Watch {
         let store = &context.app.store;
         let now = context.app.clock.now();
         if action.state.name() == StateName::Pending && self.remind_at.is_some_and(|at| at <= now) {
-            store
-                .outbox_add(action.id, Topic::Notify, "reminder", now)
-                .await?;
+            for topic in Topic::NOTIFY {
+                store.outbox_add(action.id, topic, "reminder", now).await?;
+            }
             self.remind_at = None;
         }
         if action.state.name() == StateName::Approved

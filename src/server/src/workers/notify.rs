@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use countersign_domain::{EventName, Signed, StateName, Statement, one_line};
-use countersign_store::{ActionDetail, OutboxItem, Topic};
+use countersign_store::{ActionDetail, OutboxItem};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::outbox::{Handled, Trouble, unknown};
 use super::settings::{NotifySettings, SecretUrl, SettingsError, WebhookSettings};
 use super::story::{self, Moment};
-use super::{Context, evidence, outbox, slack, standard_webhook};
+use super::{Context, evidence, slack, standard_webhook};
 
 /// A receiver that takes longer than this is retried.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,16 +23,14 @@ pub(super) struct Notifier {
     slack: Option<SecretUrl>,
 }
 
-/// Who is told. `asked@slack.17` is a moment that only Slack still waits for, out of row 17.
+/// Who is told. Each has outbox rows of its own, so that none waits for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Receiver {
+pub(super) enum Receiver {
     Webhook,
     Slack,
 }
 
 impl Receiver {
-    const ALL: [Self; 2] = [Self::Webhook, Self::Slack];
-
     const fn word(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -106,29 +104,19 @@ impl Notifier {
         }
     }
 
-    /// Sends one row to every receiver it is for. When some got it and another did not, the rest
-    /// becomes a row of its own, so that no receiver is told twice because of another.
-    pub async fn deliver(&self, context: &Context, item: &OutboxItem) -> Handled {
-        let whole = item.id.to_string();
-        let (word, only, row) = match item.moment.split_once('@') {
-            Some((word, rest)) => {
-                let (receiver, row) = rest.split_once('.').unwrap_or((rest, &whole));
-                (word, Some(receiver), row)
-            }
-            None => (item.moment.as_str(), None, whole.as_str()),
-        };
-        let receivers: Vec<Receiver> = Receiver::ALL
-            .into_iter()
-            .filter(|receiver| self.has(*receiver))
-            .filter(|receiver| only.is_none_or(|only| only == receiver.word()))
-            .collect();
-        let Some(moment) = Moment::from_word(word) else {
-            return Err(unknown(word));
-        };
+    /// Sends one row to its receiver, if there is one.
+    pub async fn deliver(
+        &self,
+        context: &Context,
+        item: &OutboxItem,
+        receiver: Receiver,
+    ) -> Handled {
+        let word = item.moment.as_str();
+        let moment = Moment::from_word(word).ok_or_else(|| unknown(word))?;
         let Some(kind) = Kind::of(moment) else {
             return Ok(None);
         };
-        if receivers.is_empty() {
+        if !self.has(receiver) {
             return Ok(None);
         }
         let Some(detail) = context.app.store.detail(item.action).await? else {
@@ -138,47 +126,14 @@ impl Notifier {
         if moment == Moment::Reminder && detail.action.state.name() != StateName::Pending {
             return Ok(None);
         }
-        let message = compose(context, &detail, moment, kind, &format!("{word}_{row}"));
-        let sent = futures::future::join_all(
-            receivers
-                .iter()
-                .map(|receiver| self.send(context, *receiver, &message)),
-        )
-        .await;
-        let failed: Vec<(Receiver, Trouble)> = receivers
-            .iter()
-            .zip(sent)
-            .filter_map(|(receiver, sent)| Some((*receiver, sent.err()?)))
-            .collect();
-        if failed.len() == receivers.len() {
-            return Err(Trouble::join(
-                failed.into_iter().map(|(_, trouble)| trouble),
-            ));
-        }
-        for (receiver, trouble) in &failed {
-            tracing::warn!(
-                action = %item.action, moment = word, receiver = receiver.word(), error = %trouble,
-                "one receiver was not reached; it is tried again alone"
-            );
-            let rest = format!("{word}@{}.{row}", receiver.word());
-            let first = outbox::later(context.app.clock.now(), trouble.wait(item.attempts));
-            context
-                .app
-                .store
-                .outbox_add(item.action, Topic::Notify, &rest, first)
-                .await?;
-        }
-        let told: Vec<&str> = receivers
-            .iter()
-            .filter(|receiver| failed.iter().all(|(other, _)| other != *receiver))
-            .map(|receiver| receiver.word())
-            .collect();
+        let message = compose(context, &detail, moment, kind, item);
+        self.send(context, receiver, &message).await?;
         Ok(Some(
             context
                 .event(EventName::Notified, "countersign")
                 .about(item.action)
                 .with("moment", word)
-                .with("receivers", told.join(", ")),
+                .with("receiver", receiver.word()),
         ))
     }
 
@@ -266,7 +221,7 @@ fn compose(
     detail: &ActionDetail,
     moment: Moment,
     kind: Kind,
-    id: &str,
+    item: &OutboxItem,
 ) -> Message {
     let app = &context.app;
     let action = &detail.action;
@@ -322,7 +277,7 @@ fn compose(
         );
     }
     Message {
-        id: format!("msg_{}_{id}", action.id),
+        id: format!("msg_{}_{}_{}", action.id, item.moment, item.id),
         kind,
         sentence,
         data,

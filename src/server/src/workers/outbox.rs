@@ -1,6 +1,6 @@
 //! Takes rows from the outbox and carries them out: in order for one action, several actions at
 //! once. A row stays until it is done; one that fails is tried again and again, ever more rarely, and
-//! holds up its own action only.
+//! holds up its own action and receiver only.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use countersign_store::{OutboxItem, StoreError, Topic};
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+use super::notify::Receiver;
 use super::{Context, ticket};
 
 /// How often to look when nothing says that something changed.
@@ -24,7 +25,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// What is in hand at shutdown gets this long.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// Rows in hand at once, for tickets and for notifications each.
+/// Rows in hand at once, for tickets and for each receiver of notifications.
 const AT_ONCE: usize = 4;
 
 /// How a row ended: done, with the event that tells of it, or to be tried again.
@@ -58,19 +59,6 @@ impl Trouble {
             .max(self.after.unwrap_or_default())
             .min(LONGEST_WAIT)
     }
-
-    pub fn join(all: impl Iterator<Item = Self>) -> Self {
-        let mut texts = Vec::new();
-        let mut after = None;
-        for trouble in all {
-            texts.push(trouble.text);
-            after = after.max(trouble.after);
-        }
-        Self {
-            text: texts.join("; "),
-            after,
-        }
-    }
 }
 
 impl fmt::Display for Trouble {
@@ -95,9 +83,12 @@ pub(super) async fn tickets(context: Arc<Context>) {
     lane(context, &[Topic::TicketOpen, Topic::TicketUpdate]).await;
 }
 
-/// Tells people.
+/// Tells people, each receiver for itself.
 pub(super) async fn notifications(context: Arc<Context>) {
-    lane(context, &[Topic::Notify]).await;
+    tokio::join!(
+        lane(Arc::clone(&context), &[Topic::NotifyWebhook]),
+        lane(context, &[Topic::NotifySlack]),
+    );
 }
 
 async fn lane(context: Arc<Context>, topics: &'static [Topic]) {
@@ -183,7 +174,8 @@ async fn carry_out(context: Arc<Context>, item: OutboxItem) {
         match item.topic {
             Topic::TicketOpen => ticket::open(&context, &item).await,
             Topic::TicketUpdate => ticket::update(&context, &item).await,
-            Topic::Notify => context.notifier.deliver(&context, &item).await,
+            Topic::NotifyWebhook => tell(&context, &item, Receiver::Webhook).await,
+            Topic::NotifySlack => tell(&context, &item, Receiver::Slack).await,
         }
     };
     let handled = tokio::time::timeout(LONGEST, work)
@@ -219,6 +211,10 @@ async fn carry_out(context: Arc<Context>, item: OutboxItem) {
     }
 }
 
+async fn tell(context: &Context, item: &OutboxItem, receiver: Receiver) -> Handled {
+    context.notifier.deliver(context, item, receiver).await
+}
+
 async fn give_back(context: &Context, item: &OutboxItem, wait: Duration, why: &str) {
     let not_before = later(context.app.clock.now(), wait);
     if let Err(error) = context.app.store.outbox_retry(item, not_before, why).await {
@@ -226,7 +222,7 @@ async fn give_back(context: &Context, item: &OutboxItem, wait: Duration, why: &s
     }
 }
 
-pub(super) fn later(now: Timestamp, wait: Duration) -> Timestamp {
+fn later(now: Timestamp, wait: Duration) -> Timestamp {
     SignedDuration::try_from(wait)
         .ok()
         .and_then(|wait| now.checked_add(wait).ok())

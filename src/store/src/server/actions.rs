@@ -25,7 +25,11 @@ pub(crate) const BEGUN: &str = "EXISTS (SELECT 1 FROM executions \
      WHERE executions.action_id = actions.id AND executions.record = 'intent')";
 
 /// Whom a state that was reached is told to.
-pub(crate) const TELL: [Topic; 2] = [Topic::TicketUpdate, Topic::Notify];
+pub(crate) const TELL: [Topic; 3] = [
+    Topic::TicketUpdate,
+    Topic::NotifyWebhook,
+    Topic::NotifySlack,
+];
 
 /// $1-$10 event; $11 id, $12 kind, $13 cluster, $14 namespace, $15 name, $16 uid, $17 params,
 /// $18 params_hash, $19 agent, $20 session, $21 reason, $22 idempotency_key, $23 now, $24 cap of
@@ -193,20 +197,16 @@ impl ServerStore {
         lowest: &str,
     ) -> Result<Option<Proposed>, StoreError> {
         let agent = &proposal.agent;
-        if let Some(key) = &proposal.idempotency_key {
-            let text =
-                format!("SELECT {ACTION} FROM actions WHERE agent = $1 AND idempotency_key = $2");
-            let mut rows: Vec<ActionRow> = self.db.read(text, args![agent, key]).await?;
-            if let Some(row) = rows.pop() {
-                let found = row.action()?;
-                let same = found.proposal.kind == proposal.kind
-                    && found.proposal.target == proposal.target
-                    && found.proposal.params == proposal.params;
-                return Ok(Some(match same {
-                    true => Proposed::Existing(found),
-                    false => Proposed::KeyReused(found.id),
-                }));
-            }
+        if let Some(key) = &proposal.idempotency_key
+            && let Some(found) = self.by_idempotency_key(agent, key).await?
+        {
+            let same = found.proposal.kind == proposal.kind
+                && found.proposal.target == proposal.target
+                && found.proposal.params == proposal.params;
+            return Ok(Some(match same {
+                true => Proposed::Existing(found),
+                false => Proposed::KeyReused(found.id),
+            }));
         }
         let target = &proposal.target;
         let text = format!(
@@ -245,6 +245,18 @@ impl ServerStore {
                 None
             }
         }))
+    }
+
+    /// The agent's action with this idempotency key, however old it is.
+    pub async fn by_idempotency_key(
+        &self,
+        agent: &str,
+        key: &str,
+    ) -> Result<Option<Action>, StoreError> {
+        let text =
+            format!("SELECT {ACTION} FROM actions WHERE agent = $1 AND idempotency_key = $2");
+        let mut rows: Vec<ActionRow> = self.db.read(text, args![agent, key]).await?;
+        rows.pop().map(ActionRow::action).transpose()
     }
 
     /// One action.

@@ -35,7 +35,7 @@ impl ServerStore {
 pub(crate) use {
     actions::DUE,
     outbox::{OPEN_TICKETS, PICK as OUTBOX_PICK},
-    reading::GAUGES,
+    reading::{GAUGES, OUTBOX_GAUGES},
 };
 #[cfg(test)]
 pub(crate) const VERBS: &[&std::sync::LazyLock<crate::sql::Write>] = &[

@@ -66,8 +66,8 @@ pub(crate) static OPEN_TICKETS: LazyLock<String> = LazyLock::new(|| {
 });
 
 impl ServerStore {
-    /// Leases outbox rows, oldest first. A row is offered only when no earlier one of the same
-    /// action and family (ticket, notification) is open.
+    /// Leases outbox rows of up to three topics, oldest first. A row is offered only when no earlier one of the same
+    /// action and family (the ticket, each receiver of notifications) is open.
     pub async fn outbox_claim(
         &self,
         topics: &[Topic],

@@ -9,7 +9,8 @@ use crate::rows::{
 };
 use crate::sql::{AUDIT, AUDIT_WIDTH, Args, Value, Write, args, numbered};
 use crate::{
-    ActionDetail, ActionFilter, AuditFilter, AuditRow, DecisionRow, Gauges, Heartbeat, StoreError,
+    ActionDetail, ActionFilter, AuditFilter, AuditRow, DecisionRow, Gauges, Heartbeat, OutboxGauge,
+    StoreError, Topic,
 };
 use std::sync::LazyLock;
 
@@ -239,19 +240,30 @@ impl ServerStore {
     }
 
     pub async fn gauges(&self) -> Result<Gauges, StoreError> {
-        type Numbers = (i64, Option<i64>, i64, Option<i64>, i64);
+        type Numbers = (i64, Option<i64>, i64);
         let rows: Vec<Numbers> = self.db.read(GAUGES, Vec::new()).await?;
-        let Some((pending, oldest_pending, outbox_open, oldest_outbox, leased)) =
-            rows.into_iter().next()
-        else {
+        let Some((pending, oldest_pending, leased)) = rows.into_iter().next() else {
             return Ok(Gauges::default());
         };
+        let families: Vec<(String, i64, i64)> = self.db.read(OUTBOX_GAUGES, Vec::new()).await?;
+        let mut outbox: Vec<OutboxGauge> = Vec::new();
+        for topic in Topic::ALL {
+            let family = topic.family();
+            if outbox.iter().any(|gauge| gauge.family == family) {
+                continue;
+            }
+            let found = families.iter().find(|(word, _, _)| word == family);
+            outbox.push(OutboxGauge {
+                family,
+                open: found.map_or(0, |(_, open, _)| natural(*open)),
+                oldest: found.map(|(_, _, at)| time("outbox", *at)).transpose()?,
+            });
+        }
         Ok(Gauges {
             pending: natural(pending),
             oldest_pending: oldest_pending.map(|at| time("actions", at)).transpose()?,
-            outbox_open: natural(outbox_open),
-            oldest_outbox: oldest_outbox.map(|at| time("outbox", at)).transpose()?,
             leased: natural(leased),
+            outbox,
         })
     }
 }
@@ -259,9 +271,10 @@ impl ServerStore {
 pub(crate) const GAUGES: &str = "SELECT \
      (SELECT count(*) FROM actions WHERE state = 'pending'), \
      (SELECT min(created_at) FROM actions WHERE state = 'pending'), \
-     (SELECT count(*) FROM outbox WHERE done_at IS NULL), \
-     (SELECT min(created_at) FROM outbox WHERE done_at IS NULL), \
      (SELECT count(*) FROM actions WHERE lease_token IS NOT NULL)";
+
+pub(crate) const OUTBOX_GAUGES: &str = "SELECT family, count(*), min(created_at) FROM outbox \
+     WHERE done_at IS NULL GROUP BY family";
 
 fn natural(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)

@@ -42,9 +42,10 @@ on_both_engines! {
         let reason = Reason::new(Code::NoRule, "No rule allows it.");
         let denied = done(world.executor.deny(&work, &reason, &event).await.unwrap());
         assert_eq!(denied.state, State::Denied { end: End { reason, at: now() } });
-        let topics = [Topic::TicketOpen, Topic::TicketUpdate, Topic::Notify];
-        let open = world.server.outbox_claim(&topics, 10, LEASE, now(), "t").await.unwrap();
-        assert!(open.is_empty());
+        for topic in Topic::ALL {
+            let open = world.server.outbox_claim(&[topic], 10, LEASE, now(), "t").await.unwrap();
+            assert!(open.is_empty());
+        }
     }
 
     async fn work_is_offered_once_oldest_first_and_only_of_its_cluster(world: World) {

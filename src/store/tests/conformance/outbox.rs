@@ -7,12 +7,13 @@ use futures::future::join_all;
 use crate::on_both_engines;
 use crate::world::*;
 
-const ALL: [Topic; 3] = [Topic::TicketOpen, Topic::TicketUpdate, Topic::Notify];
+/// Tickets and one of the two receivers.
+const SOME: [Topic; 3] = [Topic::TicketOpen, Topic::TicketUpdate, Topic::NotifyWebhook];
 
 async fn claim(world: &World, seconds: i64, token: &str) -> Vec<OutboxItem> {
     world
         .server
-        .outbox_claim(&ALL, 10, LEASE, later(seconds), token)
+        .outbox_claim(&SOME, 10, LEASE, later(seconds), token)
         .await
         .unwrap()
 }
@@ -28,7 +29,7 @@ on_both_engines! {
     async fn each_family_is_sent_in_order(world: World) {
         let action = world.approved("a").await;
         let first = claim(&world, 20, "t1").await;
-        assert_eq!(words(&first), [(Topic::TicketOpen, "asked"), (Topic::Notify, "asked")]);
+        assert_eq!(words(&first), [(Topic::TicketOpen, "asked"), (Topic::NotifyWebhook, "asked")]);
         assert!(claim(&world, 21, "t2").await.is_empty(), "leased, and what follows must wait");
         assert!(first.iter().all(|item| item.action == action.id && item.attempts == 1));
         let event = server_event(EventName::Notified, later(22)).about(action.id);
@@ -36,10 +37,10 @@ on_both_engines! {
         assert!(!world.server.outbox_done(&first[1], later(22), Some(event)).await.unwrap());
         // The notification goes on while the ticket is still being made.
         let second = claim(&world, 23, "t3").await;
-        assert_eq!(words(&second), [(Topic::Notify, "approved")]);
+        assert_eq!(words(&second), [(Topic::NotifyWebhook, "approved")]);
         // Jira is down: later, and nothing overtakes it.
         assert!(world.server.outbox_retry(&first[0], later(100), "connection refused").await.unwrap());
-        assert!(claim(&world, 60, "t4").await.iter().all(|item| item.topic == Topic::Notify));
+        assert!(claim(&world, 60, "t4").await.iter().all(|item| item.topic == Topic::NotifyWebhook));
         let retried = claim(&world, 100, "t5").await;
         let retried = retried.iter().find(|item| item.topic == Topic::TicketOpen).unwrap();
         assert_eq!(retried.attempts, 2);
@@ -47,6 +48,24 @@ on_both_engines! {
         assert_eq!(words(&claim(&world, 102, "t6").await), [(Topic::TicketUpdate, "approved")]);
         let story = world.story(action.id).await;
         assert_eq!(story.iter().filter(|name| **name == "notification.sent").count(), 1);
+    }
+
+    async fn no_receiver_waits_for_another(world: World) {
+        let action = world.approved("a").await;
+        let claim = async |topic, seconds| {
+            world.server.outbox_claim(&[topic], 10, LEASE, later(seconds), "t").await.unwrap()
+        };
+        let dead = claim(Topic::NotifyWebhook, 20).await;
+        assert_eq!(words(&dead), [(Topic::NotifyWebhook, "asked")]);
+        assert!(world.server.outbox_retry(&dead[0], later(9000), "it is gone").await.unwrap());
+        for moment in ["asked", "approved"] {
+            let items = claim(Topic::NotifySlack, 21).await;
+            assert_eq!(words(&items), [(Topic::NotifySlack, moment)]);
+            assert_eq!(items[0].action, action.id);
+            assert!(claim(Topic::NotifySlack, 21).await.is_empty(), "its own order stays");
+            assert!(world.server.outbox_done(&items[0], later(21), None).await.unwrap());
+        }
+        assert!(claim(Topic::NotifyWebhook, 22).await.is_empty());
     }
 
     async fn a_lease_that_ran_out_goes_to_another_and_the_first_is_told(world: World) {
@@ -63,13 +82,21 @@ on_both_engines! {
         for pod in ["a", "b", "c"] {
             world.pending(pod).await;
         }
-        let notify = world.server.outbox_claim(&[Topic::Notify], 2, LEASE, now(), "t").await.unwrap();
-        assert_eq!(words(&notify), [(Topic::Notify, "asked"); 2]);
+        let notify = world.server.outbox_claim(&[Topic::NotifyWebhook], 2, LEASE, now(), "t").await.unwrap();
+        assert_eq!(words(&notify), [(Topic::NotifyWebhook, "asked"); 2]);
         let none = world.server.outbox_claim(&[], 2, LEASE, now(), "t").await.unwrap();
         assert!(none.is_empty());
         let gauges = world.server.gauges().await.unwrap();
-        assert_eq!((gauges.pending, gauges.outbox_open), (3, 6));
-        assert_eq!((gauges.oldest_pending, gauges.oldest_outbox), (Some(now()), Some(now())));
+        assert_eq!((gauges.pending, gauges.oldest_pending), (3, Some(now())));
+        let waiting = |family| OutboxGauge { family, open: 3, oldest: Some(now()) };
+        assert_eq!(gauges.outbox, ["ticket", "notify_webhook", "notify_slack"].map(waiting));
+        for item in notify {
+            assert!(world.server.outbox_done(&item, now(), None).await.unwrap());
+        }
+        let last = world.server.outbox_claim(&[Topic::NotifyWebhook], 2, LEASE, now(), "t").await.unwrap();
+        assert!(world.server.outbox_done(&last[0], now(), None).await.unwrap());
+        let gauges = world.server.gauges().await.unwrap();
+        assert_eq!(gauges.outbox[1], OutboxGauge { family: "notify_webhook", open: 0, oldest: None });
     }
 
     async fn claims_at_once_never_share_a_row(world: World) {
@@ -79,7 +106,7 @@ on_both_engines! {
         let claims = join_all((0..8).map(|n| {
             let server = world.server.clone();
             async move {
-                server.outbox_claim(&ALL, 4, LEASE, now(), &format!("t{n}")).await.unwrap()
+                server.outbox_claim(&SOME, 4, LEASE, now(), &format!("t{n}")).await.unwrap()
             }
         }))
         .await;
@@ -93,11 +120,11 @@ on_both_engines! {
     async fn a_reminder_is_added_once(world: World) {
         let action = world.pending("a").await;
         let add = async || {
-            world.server.outbox_add(action.id, Topic::Notify, "reminder", later(60)).await.unwrap()
+            world.server.outbox_add(action.id, Topic::NotifyWebhook, "reminder", later(60)).await.unwrap()
         };
         assert!(add().await);
         assert!(!add().await);
-        assert!(!world.server.outbox_add(id_at(now()), Topic::Notify, "reminder", now()).await.unwrap());
+        assert!(!world.server.outbox_add(id_at(now()), Topic::NotifyWebhook, "reminder", now()).await.unwrap());
     }
 
     async fn a_ticket_is_recorded_once(world: World) {
@@ -160,6 +187,6 @@ on_both_engines! {
         };
         assert_eq!(of(Topic::TicketOpen), ["asked", "asked"]);
         assert_eq!(of(Topic::TicketUpdate), ["approved", "expired", "indeterminate", "succeeded"]);
-        assert_eq!(of(Topic::Notify), ["approved", "asked", "asked", "expired", "indeterminate", "succeeded"]);
+        assert_eq!(of(Topic::NotifyWebhook), ["approved", "asked", "asked", "expired", "indeterminate", "succeeded"]);
     }
 }

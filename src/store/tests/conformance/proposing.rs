@@ -18,6 +18,19 @@ async fn try_propose(world: &World, proposal: &Proposal, caps: Caps) -> Proposed
 }
 
 on_both_engines! {
+    async fn an_idempotency_key_is_found_however_old_and_only_by_its_agent(world: World) {
+        let mut old = proposal("old");
+        old.idempotency_key = Some("deploy-17".into());
+        let old = world.propose(&old).await;
+        for pod in 0..20 {
+            world.propose_at(&proposal(&format!("web-{pod}")), later(pod)).await;
+        }
+        let find = async |agent, key| world.server.by_idempotency_key(agent, key).await.unwrap();
+        assert_eq!(find("claude", "deploy-17").await.unwrap().id, old.id);
+        assert!(find("cursor", "deploy-17").await.is_none());
+        assert!(find("claude", "deploy-18").await.is_none());
+    }
+
     async fn a_proposal_comes_back_as_it_was_stored(world: World) {
         let wanted = Proposal { idempotency_key: Some("k1".into()), ..proposal("web-1") };
         let created = world.propose(&wanted).await;
