@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use countersign_domain::{Clock, Entropy, KeyRing, Policy, Registry, Signer};
-use countersign_integrations::kubernetes::KubeReader;
+use countersign_domain::{Clock, Entropy, KeyRing, Policy, Registry, Signer, SystemClock};
+use countersign_integrations::kubernetes::{ClusterReads, KubeReader};
 use countersign_store::ServerStore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -35,8 +35,23 @@ pub struct App {
 
 /// A cluster that this server can look at.
 pub struct ClusterHandle {
+    /// Live: for what somebody decides on.
     pub reader: KubeReader,
+    /// From the cache where there is one: for what somebody wants to know.
+    pub reads: ClusterReads,
     pub simulated: bool,
+}
+
+impl ClusterHandle {
+    /// Without a cache.
+    pub fn live(reader: KubeReader, simulated: bool) -> Self {
+        let reads = ClusterReads::live(reader.clone(), None, Arc::new(SystemClock));
+        Self {
+            reader,
+            reads,
+            simulated,
+        }
+    }
 }
 
 /// Policy and registry as they are now: re-read when their files change.

@@ -91,6 +91,12 @@ pub struct Cluster {
     /// Says so on every page and answer: this cluster is a playground.
     #[serde(default)]
     pub simulated: bool,
+    /// Keep a picture of the cluster in memory, kept right by watches. Default true; without it
+    /// every question is read live.
+    #[serde(default = "yes")]
+    pub cache: bool,
+    /// Read these namespaces only: for an account that has no rights in the others. Absent: all.
+    pub namespaces: Option<Vec<String>>,
 }
 
 /// A caller's key. Only its hash is stored: `printf %s "$KEY" | sha256sum`.
@@ -196,6 +202,10 @@ pub struct Log {
     pub format: countersign_telemetry::LogFormat,
     /// A tracing filter such as `info,countersign=debug`.
     pub filter: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn five() -> u32 {

@@ -22,6 +22,12 @@ pub enum KubeError {
     /// Timeout, no connection, throttled (429) or a server error (5xx): worth trying again.
     #[error("the cluster's API cannot be reached or did not answer in time: {problem}")]
     Unavailable { problem: String },
+    /// Our own limit: each list takes memory.
+    #[error(
+        "too many lists of this cluster are being read just now: wait 5 s and try again, for one \
+         namespace if you can"
+    )]
+    Busy,
     /// The answer is not what the Kubernetes API promises, or too large.
     #[error("the answer for {what} cannot be used: {problem}")]
     Unexpected { what: String, problem: String },
@@ -46,6 +52,7 @@ impl KubeError {
             Self::Gone { .. } => "gone",
             Self::Unavailable { .. } => "unavailable",
             Self::Unexpected { .. } => "unexpected",
+            Self::Busy => "busy",
         }
     }
 }

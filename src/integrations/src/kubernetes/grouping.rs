@@ -207,6 +207,31 @@ impl<'a> FailingCollector<'a> {
         }
     }
 
+    /// Whether a pod with these labels is asked for.
+    pub(super) fn wants(&self, labels: impl FnOnce() -> BTreeMap<String, String>) -> bool {
+        let selector = self.filter.labels.as_ref();
+        selector.is_none_or(|selector| selector.matches(&labels()))
+    }
+
+    /// Counts pods that were looked at elsewhere: asked for, not failing, held by no gate.
+    pub(super) fn pass(&mut self, pods: usize) {
+        self.seen += pods;
+    }
+
+    /// Pods seen and passed.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// Namespace and controller of what has been found to fail: whose workloads
+    /// [`Self::page`] wants to know.
+    pub(super) fn owners(&self) -> impl Iterator<Item = (&str, &OwnerRef)> {
+        self.groups
+            .keys()
+            .filter_map(|key| Some((key.namespace.as_str(), key.owner.as_ref()?)))
+    }
+
     /// Judges one pod. The caller shows it only pods of the namespaces that are asked for.
     pub fn see(&mut self, pod: &PodRecord) {
         let labels = self.filter.labels.as_ref();

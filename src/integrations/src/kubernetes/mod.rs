@@ -6,6 +6,7 @@
 //!
 //! This module may not write to a cluster and may not export a type of `kube`.
 
+mod cache;
 mod connection;
 pub mod diagnosis;
 mod error;
@@ -22,12 +23,14 @@ mod pod_detail;
 mod pod_log;
 mod quantity;
 mod reader;
+mod reading;
 mod records;
 pub mod revision;
 pub mod rollout;
 mod selector;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod wire;
 mod wire_node;
 mod wire_pod;
@@ -36,6 +39,7 @@ mod wire_workload;
 pub mod workload;
 mod workload_reads;
 
+pub use cache::{Scope, Settings as CacheSettings};
 pub use diagnosis::diagnosis;
 pub use error::KubeError;
 pub use events::{FoldedEvent, fold_events, newest_first};
@@ -53,6 +57,7 @@ pub use paging::{Page, page};
 pub use pod_detail::{ContainerDetail, PodDetail, Probe, ProbeKind};
 pub use pod_log::{LogLook, LogPart};
 pub use reader::{KubeReader, PodList};
+pub use reading::{ClusterReads, Freshness, ReadSource, Reading};
 pub use records::{
     BatchRecord, ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState,
     EventRecord, HpaRecord, JobEnd, JobState, NamespaceRecord, NodeRecord, ObjectRef, OwnerChain,

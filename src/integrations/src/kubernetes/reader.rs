@@ -26,7 +26,7 @@ use super::wire_workload::WireWorkload;
 use crate::untrusted;
 
 /// Objects asked for at once: pages of 500 keep a list of 10,000 pods near 35 MB at the peak.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 /// Where reading a list ends although the cluster has more. [`PodList::complete`] says so.
 pub(super) const LONGEST_LIST: usize = 50_000;
 
@@ -42,6 +42,15 @@ pub struct PodList {
     pub pods: Vec<PodRecord>,
     pub complete: bool,
     pub resource_version: Option<String>,
+}
+
+/// A page of a list.
+pub(super) struct Page<W> {
+    pub items: Vec<W>,
+    pub next: Option<String>,
+    pub resource_version: Option<String>,
+    /// Objects that do not decode.
+    pub unreadable: usize,
 }
 
 pub(super) struct Listing<R> {
@@ -102,8 +111,7 @@ impl KubeReader {
 
     async fn with_job(&self, mut pod: PodRecord) -> PodRecord {
         if let Some(owner) = pod.owner.as_ref().filter(|_| needs_job(&pod)) {
-            pod.job = self
-                .workload(&pod.namespace, owner)
+            pod.job = workload_of(self, &pod.namespace, owner)
                 .await
                 .ok()
                 .flatten()
@@ -189,35 +197,7 @@ impl KubeReader {
         namespace: &str,
         owner: &OwnerRef,
     ) -> Result<OwnerLookup, KubeError> {
-        let controller = match self.workload(namespace, owner).await {
-            Ok(Some(workload)) => workload,
-            Ok(None) => {
-                return Ok(OwnerLookup::Unverified {
-                    owner: owner.clone(),
-                });
-            }
-            Err(KubeError::NotFound { .. }) => {
-                return Ok(OwnerLookup::Gone {
-                    owner: owner.clone(),
-                });
-            }
-            Err(error) => return Err(error),
-        };
-        if controller.uid != owner.uid {
-            return Ok(OwnerLookup::Gone {
-                owner: owner.clone(),
-            });
-        }
-        let mut top = controller.clone();
-        // ReplicaSet -> Deployment, Job -> CronJob; deeper chains are custom resources.
-        if let Some(next) = &controller.owner {
-            match self.workload(namespace, next).await {
-                Ok(Some(workload)) if workload.uid == next.uid => top = workload,
-                Ok(_) | Err(KubeError::NotFound { .. } | KubeError::Forbidden { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(OwnerLookup::Found(Box::new(OwnerChain { controller, top })))
+        owner_chain(self, namespace, owner).await
     }
 
     /// From the UID of a ReplicaSet or Job to the workload above it, for grouping pods. What our
@@ -226,14 +206,44 @@ impl KubeReader {
         &self,
         namespace: Option<&str>,
     ) -> Result<HashMap<String, OwnerRef>, KubeError> {
+        self.top_owners_if(namespace, |_, _| true).await
+    }
+
+    /// [`Self::top_owners`], of those whose kind and UID are `wanted`.
+    pub(super) async fn top_owners_if(
+        &self,
+        namespace: Option<&str>,
+        wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<HashMap<String, OwnerRef>, KubeError> {
         let mut tops = HashMap::new();
-        for (group, plural) in [("/apis/apps/v1", "replicasets"), ("/apis/batch/v1", "jobs")] {
+        for (group, plural, kind) in [
+            ("/apis/apps/v1", "replicasets", "ReplicaSet"),
+            ("/apis/batch/v1", "jobs", "Job"),
+        ] {
             let path = collection(group, namespace, plural)?;
-            let owner = |mut wire: WireWorkload| Some((wire.uid().to_owned(), wire.owner()?));
-            match self.list(&path, &[], plural, LONGEST_LIST, owner).await {
-                Ok(listing) => tops.extend(listing.items.into_iter().flatten()),
-                Err(KubeError::Forbidden { .. } | KubeError::NotFound { .. }) => {}
-                Err(error) => return Err(error),
+            let (mut next, mut restarted) = (None, false);
+            loop {
+                let page = self.page::<WireWorkload>(&path, &[], plural, PAGE, next);
+                let page = match page.await {
+                    Ok(page) => page,
+                    Err(KubeError::Gone { .. }) if !restarted => {
+                        (next, restarted) = (None, true);
+                        continue;
+                    }
+                    Err(KubeError::Forbidden { .. } | KubeError::NotFound { .. }) => break,
+                    Err(error) => return Err(error),
+                };
+                for mut wire in page.items {
+                    if wanted(kind, wire.uid())
+                        && let Some(owner) = wire.owner()
+                    {
+                        tops.insert(wire.uid().to_owned(), owner);
+                    }
+                }
+                next = page.next;
+                if next.is_none() {
+                    break;
+                }
             }
         }
         Ok(tops)
@@ -349,46 +359,61 @@ impl KubeReader {
             .map(drop)
     }
 
-    /// The workload behind an owner reference, or nothing for a kind that we do not read.
-    async fn workload(
-        &self,
-        namespace: &str,
-        owner: &OwnerRef,
-    ) -> Result<Option<WorkloadRecord>, KubeError> {
-        let group = match owner.api_version.rsplit_once('/') {
-            Some((group, _)) => format!("/apis/{group}/"),
-            None => "/api/".to_owned(),
-        };
-        let known = KINDS
-            .iter()
-            .any(|(path, _, kind)| *kind == owner.kind && format!("{path}/").starts_with(&group));
-        if !known {
-            return Ok(None);
-        }
-        self.get_workload(namespace, &owner.kind, &owner.name)
-            .await
-            .map(Some)
-    }
-
     /// Best effort: without the right to read Jobs a failed pod counts as failing.
     async fn attach_jobs(&self, namespace: Option<&str>, pods: &mut [PodRecord]) {
+        let jobs = self.job_states(namespace).await;
+        for pod in pods.iter_mut().filter(|pod| needs_job(pod)) {
+            pod.job = job_of(pod, &jobs);
+        }
+    }
+
+    async fn job_states(&self, namespace: Option<&str>) -> HashMap<String, JobState> {
         let Ok(path) = collection("/apis/batch/v1", namespace, "jobs") else {
-            return;
+            return HashMap::new();
         };
         let convert = |wire: WireWorkload| (wire.uid().to_owned(), wire.job());
-        let jobs: HashMap<String, JobState> =
-            match self.list(&path, &[], "jobs", LONGEST_LIST, convert).await {
-                Ok(listing) => listing.items.into_iter().collect(),
-                Err(error) => {
-                    tracing::debug!(%error, "jobs cannot be read, so their retries are unknown");
-                    return;
+        match self.list(&path, &[], "jobs", LONGEST_LIST, convert).await {
+            Ok(listing) => listing.items.into_iter().collect(),
+            Err(error) => {
+                tracing::debug!(%error, "jobs cannot be read, so their retries are unknown");
+                HashMap::new()
+            }
+        }
+    }
+
+    /// Shows every pod of a namespace, or of all, to `see`; one page of them is in memory at a
+    /// time. Says how many do not decode.
+    ///
+    /// # Errors
+    /// [`KubeError::Gone`] where the list expired half-way: what was seen is then worth nothing.
+    pub(super) async fn each_pod(
+        &self,
+        namespace: Option<&str>,
+        mut see: impl FnMut(&PodRecord),
+    ) -> Result<usize, KubeError> {
+        let path = collection("/api/v1", namespace, "pods")?;
+        let (mut jobs, mut next, mut unreadable) = (None, None, 0);
+        loop {
+            let page = self.page::<WirePod>(&path, &[], "pods", PAGE, next).await?;
+            unreadable += page.unreadable;
+            let mut of_jobs = Vec::new();
+            for pod in page.items.into_iter().map(PodRecord::from) {
+                match needs_job(&pod) {
+                    true => of_jobs.push(pod),
+                    false => see(&pod),
                 }
-            };
-        for pod in pods {
-            pod.job = pod
-                .owner
-                .as_ref()
-                .and_then(|owner| jobs.get(&owner.uid).cloned());
+            }
+            if !of_jobs.is_empty() && jobs.is_none() {
+                jobs = Some(self.job_states(namespace).await);
+            }
+            for mut pod in of_jobs {
+                pod.job = jobs.as_ref().and_then(|jobs| job_of(&pod, jobs));
+                see(&pod);
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(unreadable);
+            }
         }
     }
 
@@ -420,17 +445,10 @@ impl KubeReader {
         let mut next: Option<String> = None;
         let mut begun_anew = false;
         loop {
-            let asked = query
-                .iter()
-                .map(|(key, value)| (*key, value.map(str::to_owned)));
-            let limit = [("limit", Some(PAGE.to_string()))];
-            let query = encode(limit.into_iter().chain(asked).chain([("continue", next)]));
-            let page: Result<List<W>, KubeError> =
-                self.connection.get(&format!("{path}?{query}"), what).await;
-            match page {
+            match self.page::<W>(path, query, what, PAGE, next).await {
                 Ok(page) => {
                     take(&mut kept, page.items);
-                    next = page.metadata.next.filter(|token| !token.is_empty());
+                    next = page.next;
                     if next.is_none() {
                         return Ok(kept);
                     }
@@ -456,36 +474,152 @@ impl KubeReader {
         let mut items = Vec::new();
         let mut next: Option<String> = None;
         loop {
-            let limit = PAGE.min(max - items.len()).to_string();
-            let asked = query
-                .iter()
-                .map(|(key, value)| (*key, value.map(str::to_owned)));
-            let query = encode(
-                [("limit", Some(limit))]
-                    .into_iter()
-                    .chain(asked)
-                    .chain([("continue", next)]),
-            );
-            let page: List<W> = self
-                .connection
-                .get(&format!("{path}?{query}"), what)
-                .await?;
+            let limit = PAGE.min(max - items.len());
+            let page = self.page::<W>(path, query, what, limit, next).await?;
             items.extend(page.items.into_iter().map(convert));
-            next = page.metadata.next.filter(|token| !token.is_empty());
+            next = page.next;
             if next.is_none() || items.len() >= max {
                 items.truncate(max);
                 return Ok(Listing {
                     items,
                     complete: next.is_none(),
-                    resource_version: page.metadata.resource_version,
+                    resource_version: page.resource_version,
                 });
             }
         }
     }
+
+    /// One page of a list. An object that does not decode is left out and counted: one such
+    /// object must not hide all the others.
+    pub(super) async fn page<W: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, Option<&str>)],
+        what: &str,
+        limit: usize,
+        next: Option<String>,
+    ) -> Result<Page<W>, KubeError> {
+        let asked = query
+            .iter()
+            .map(|(key, value)| (*key, value.map(str::to_owned)));
+        let query = encode(
+            [("limit", Some(limit.to_string()))]
+                .into_iter()
+                .chain(asked)
+                .chain([("continue", next)]),
+        );
+        let answer = self
+            .connection
+            .get_raw(&format!("{path}?{query}"), what)
+            .await?;
+        let (metadata, items, unreadable) = match decode::<List<W>>(&answer.body, what) {
+            Ok(page) => (page.metadata, page.items, 0),
+            Err(error) => {
+                let page: List<serde_json::Value> = decode(&answer.body, what)?;
+                let all = page.items.len();
+                let items: Vec<W> = page
+                    .items
+                    .into_iter()
+                    .filter_map(|item| serde_json::from_value(item).ok())
+                    .collect();
+                let unreadable = all - items.len();
+                tracing::warn!(%error, unreadable, "objects of a list cannot be read");
+                (page.metadata, items, unreadable)
+            }
+        };
+        Ok(Page {
+            items,
+            next: metadata.next.filter(|token| !token.is_empty()),
+            resource_version: metadata.resource_version,
+            unreadable,
+        })
+    }
 }
 
-/// Path of the group, plural, kind.
-const KINDS: [(&str, &str, &str); 7] = [
+/// Where a workload is looked up by kind and name.
+pub(super) trait WorkloadLookup: Sync {
+    /// # Errors
+    /// [`KubeError::NotFound`] where there is none.
+    fn find_workload(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<WorkloadRecord, KubeError>> + Send;
+}
+
+impl WorkloadLookup for KubeReader {
+    async fn find_workload(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+    ) -> Result<WorkloadRecord, KubeError> {
+        self.get_workload(namespace, kind, name).await
+    }
+}
+
+/// The workload behind an owner reference, or nothing for a kind that we do not read.
+async fn workload_of(
+    lookup: &impl WorkloadLookup,
+    namespace: &str,
+    owner: &OwnerRef,
+) -> Result<Option<WorkloadRecord>, KubeError> {
+    let group = match owner.api_version.rsplit_once('/') {
+        Some((group, _)) => format!("/apis/{group}/"),
+        None => "/api/".to_owned(),
+    };
+    let known = KINDS
+        .iter()
+        .any(|(path, _, kind)| *kind == owner.kind && format!("{path}/").starts_with(&group));
+    if !known {
+        return Ok(None);
+    }
+    lookup
+        .find_workload(namespace, &owner.kind, &owner.name)
+        .await
+        .map(Some)
+}
+
+/// See [`KubeReader::get_owner`].
+pub(super) async fn owner_chain(
+    lookup: &impl WorkloadLookup,
+    namespace: &str,
+    owner: &OwnerRef,
+) -> Result<OwnerLookup, KubeError> {
+    let controller = match workload_of(lookup, namespace, owner).await {
+        Ok(Some(workload)) => workload,
+        Ok(None) => {
+            return Ok(OwnerLookup::Unverified {
+                owner: owner.clone(),
+            });
+        }
+        Err(KubeError::NotFound { .. }) => {
+            return Ok(OwnerLookup::Gone {
+                owner: owner.clone(),
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    if controller.uid != owner.uid {
+        return Ok(OwnerLookup::Gone {
+            owner: owner.clone(),
+        });
+    }
+    let mut top = controller.clone();
+    // ReplicaSet -> Deployment, Job -> CronJob; deeper chains are custom resources.
+    if let Some(next) = &controller.owner {
+        match workload_of(lookup, namespace, next).await {
+            Ok(Some(workload)) if workload.uid == next.uid => top = workload,
+            Ok(_) | Err(KubeError::NotFound { .. } | KubeError::Forbidden { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(OwnerLookup::Found(Box::new(OwnerChain { controller, top })))
+}
+
+/// Path of the group, plural, kind. The first three are the ones people think of as workloads.
+pub(super) const KINDS: [(&str, &str, &str); 7] = [
     ("/apis/apps/v1", "deployments", "Deployment"),
     ("/apis/apps/v1", "statefulsets", "StatefulSet"),
     ("/apis/apps/v1", "daemonsets", "DaemonSet"),
@@ -537,6 +671,11 @@ pub(super) fn collection(
     })
 }
 
-fn needs_job(pod: &PodRecord) -> bool {
+fn job_of(pod: &PodRecord, jobs: &HashMap<String, JobState>) -> Option<JobState> {
+    jobs.get(&pod.owner.as_ref()?.uid).cloned()
+}
+
+/// What a failed pod means depends on its Job.
+pub(super) fn needs_job(pod: &PodRecord) -> bool {
     pod.phase == PodPhase::Failed && pod.owner.as_ref().is_some_and(|owner| owner.kind == "Job")
 }

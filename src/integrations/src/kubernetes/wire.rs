@@ -14,6 +14,7 @@ use super::records::{
     UnhealthyPodPolicy,
 };
 use super::selector::LabelSelector;
+use super::watch::Identified;
 use crate::untrusted;
 
 /// Longest message kept, in characters. Kubelet messages may be arbitrarily long.
@@ -380,5 +381,17 @@ impl From<WireNamespace> for NamespaceRecord {
             labels: metadata.labels,
             terminating: status.phase.as_deref() == Some("Terminating"),
         }
+    }
+}
+
+impl Identified for WireEvent {
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+}
+
+impl Identified for WireNamespace {
+    fn meta(&self) -> &Meta {
+        &self.metadata
     }
 }

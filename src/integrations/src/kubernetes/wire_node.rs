@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::quantity::Milli;
 use super::records::{NodeRecord, Requests};
+use super::watch::Identified;
 use super::wire::{Meta, REASON, WireCondition, conditions, is_true, nullable, reason};
 use crate::untrusted;
 
@@ -88,5 +89,11 @@ impl From<WireNode> for NodeRecord {
             },
             allocatable_pods: status.allocatable.pods.units(),
         }
+    }
+}
+
+impl Identified for WireNode {
+    fn meta(&self) -> &Meta {
+        &self.metadata
     }
 }

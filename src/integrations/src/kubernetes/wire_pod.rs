@@ -9,6 +9,7 @@ use super::records::{
     ContainerKind, ContainerRecord, ContainerState, PodPhase, PodRecord, Requests, RestartPolicy,
     Terminated, Volumes,
 };
+use super::watch::Identified;
 use super::wire::{Meta, WireCondition, conditions, message, nullable, reason};
 use crate::untrusted;
 
@@ -167,6 +168,12 @@ struct WireTerminated {
     signal: Option<i32>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
+}
+
+impl Identified for WirePod {
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
 }
 
 impl From<WireTerminated> for Terminated {

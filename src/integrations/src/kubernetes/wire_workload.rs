@@ -11,6 +11,7 @@ use super::records::{
     UpdateStrategy, WorkloadRecord,
 };
 use super::selector::LabelSelector;
+use super::watch::Identified;
 use super::wire::{Meta, REASON, WireCondition, WireObject, conditions, nullable};
 use crate::untrusted;
 
@@ -278,5 +279,11 @@ impl From<WireHpa> for HpaRecord {
             max_replicas: spec.max_replicas,
             inactive,
         }
+    }
+}
+
+impl Identified for WireWorkload {
+    fn meta(&self) -> &Meta {
+        &self.metadata
     }
 }

@@ -133,6 +133,28 @@ fn clusters(config: &Config) -> anyhow::Result<()> {
             "cluster `{}` stands twice",
             cluster.id
         );
+        if let Some(namespaces) = &cluster.namespaces {
+            let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            for (at, name) in namespaces.iter().enumerate() {
+                anyhow::ensure!(
+                    (1..=63).contains(&name.len()) && name.chars().all(letters),
+                    "cluster `{}`: `{}` in `namespaces` is not the name of a namespace",
+                    cluster.id,
+                    countersign_domain::one_line(name, 80)
+                );
+                anyhow::ensure!(
+                    !namespaces[..at].contains(name),
+                    "cluster `{}`: `{name}` stands twice in `namespaces`",
+                    cluster.id
+                );
+            }
+            anyhow::ensure!(
+                !namespaces.is_empty(),
+                "cluster `{}`: `namespaces` is empty: name the ones to read, or leave it out for \
+                 all",
+                cluster.id
+            );
+        }
         if cluster.in_cluster && (cluster.kubeconfig.is_some() || cluster.context.is_some()) {
             bail!(
                 "cluster `{}`: set `in_cluster` or a kubeconfig, not both",

@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 use anyhow::Context as _;
 use countersign_config::SecretSource;
 use countersign_domain::{OsEntropy, SystemClock};
-use countersign_integrations::kubernetes::KubeReader;
+use countersign_integrations::kubernetes::{CacheSettings, ClusterReads, KubeReader};
 use countersign_store::{Database, OpenOptions};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
@@ -138,8 +138,18 @@ fn handle(loaded: &Loaded, cluster: &Cluster) -> ClusterHandle {
     } else {
         KubeReader::from_kubeconfig(kubeconfig.as_deref(), cluster.context.as_deref())
     };
+    let namespaces = cluster.namespaces.clone();
+    let clock = Arc::new(SystemClock);
+    let reads = if cluster.cache {
+        ClusterReads::cached(reader.clone(), namespaces, clock, CacheSettings::default())
+    } else {
+        ClusterReads::live(reader.clone(), namespaces, clock)
+    };
+    // Fills in the background: nobody waits for it.
+    reads.start();
     ClusterHandle {
         reader,
+        reads,
         simulated: cluster.simulated,
     }
 }

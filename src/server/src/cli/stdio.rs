@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use countersign_domain::{OsEntropy, SystemClock, random_token};
-use countersign_integrations::kubernetes::KubeReader;
+use countersign_integrations::kubernetes::{CacheSettings, ClusterReads, KubeReader};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use serde_json::{Value, json};
@@ -48,6 +48,12 @@ pub struct Options {
     /// Its context.
     #[arg(long)]
     context: Option<String>,
+    /// Read the cluster once and watch it, for a long conversation about a large one.
+    #[arg(long, overrides_with = "no_cache")]
+    cache: bool,
+    /// Read live for every question (the default).
+    #[arg(long, overrides_with = "cache")]
+    no_cache: bool,
 }
 
 /// Runs until standard input closes, and answers what came before.
@@ -147,14 +153,18 @@ impl Bridge {
             .unwrap_or_else(|| "current-context".to_owned());
         // Connects on the first read, not now: clients start us long before they ask.
         let reader = KubeReader::from_kubeconfig(options.kubeconfig.as_deref(), context.as_deref());
+        let handle = if options.cache {
+            let (clock, settings) = (Arc::new(SystemClock), CacheSettings::default());
+            ClusterHandle {
+                reads: ClusterReads::cached(reader.clone(), None, clock, settings),
+                reader,
+                simulated: false,
+            }
+        } else {
+            ClusterHandle::live(reader, false)
+        };
         let standalone = Standalone {
-            clusters: BTreeMap::from([(
-                id,
-                ClusterHandle {
-                    reader,
-                    simulated: false,
-                },
-            )]),
+            clusters: BTreeMap::from([(id, handle)]),
             clock: Arc::new(SystemClock),
             instead: "Proposals need a running Countersign: ask your user to run `countersign up` \
                       in a terminal and to keep it open, then call this tool again."

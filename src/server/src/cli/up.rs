@@ -48,6 +48,9 @@ pub struct Options {
     /// Say on every page and answer that the cluster is simulated.
     #[arg(long)]
     simulated: bool,
+    /// Read live for every question, instead of watching the cluster and answering from memory.
+    #[arg(long)]
+    no_cache: bool,
 }
 
 /// Runs until Ctrl-C, SIGTERM or the final end of a child.
@@ -70,6 +73,7 @@ pub async fn up(options: Options) -> anyhow::Result<ExitCode> {
         context: kubeconfig.context.clone(),
         port: options.port,
         simulated: options.simulated,
+        cache: !options.no_cache,
     };
     let secrets = folder.prepare(&setup, options.new_password)?;
 

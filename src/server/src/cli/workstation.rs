@@ -55,6 +55,8 @@ pub struct Setup {
     pub port: u16,
     /// This cluster is a playground.
     pub simulated: bool,
+    /// The server keeps a picture of the cluster in memory.
+    pub cache: bool,
 }
 
 /// What only the first start knows.
@@ -224,13 +226,14 @@ fn server_config(
          [database]\nurl = {database}\n\n\
          [keys]\nfile = \"keys/server.key\"\npublic_file = \"../public/server.pub\"\n\
          executor_public_key_file = \"../public/executor.pub\"\n\n\
-         [[cluster]]\n{access}simulated = {simulated}\n\n\
+         [[cluster]]\n{access}simulated = {simulated}\ncache = {cache}\n\n\
          [[api_key]]\nname = \"workstation\"\nagent = \"{AGENT}\"\nsha256 = \"{api_key_sha256}\"\n\n\
          [[account]]\nperson = {person}\npassword_hash = {hash}\n\n\
          [log]\nformat = \"text\"\nfilter = \"warn,countersign_server::rules=info\"\n",
         port = setup.port,
         access = access(setup),
         simulated = setup.simulated,
+        cache = setup.cache,
         person = quoted(&setup.person),
         hash = quoted(password_hash),
         database = quoted(database),
@@ -266,6 +269,7 @@ mod tests {
             context: "kind".into(),
             port: 8750,
             simulated: false,
+            cache: true,
         };
         let first = folder
             .prepare(
@@ -305,6 +309,7 @@ mod tests {
             context: "kind".into(),
             port: 1,
             simulated: false,
+            cache: true,
         };
         let second = folder.prepare(&setup, false).unwrap();
         assert_eq!(

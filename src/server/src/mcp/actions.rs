@@ -9,7 +9,6 @@ use countersign_domain::{
 };
 use countersign_integrations::masking::mask;
 use countersign_store::{ActionDetail, ActionFilter, Ticket, Transition};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answers::{
@@ -29,8 +28,6 @@ const DEFAULT_WAIT: u32 = 30;
 pub struct Desk<'a> {
     pub app: &'a App,
     pub caller: &'a Caller,
-    /// See [`super::reads::View`].
-    pub lists: &'a Semaphore,
 }
 
 /// A state and its reason as a caller is told them.

@@ -29,7 +29,6 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use tokio::sync::Semaphore;
 
 use crate::app::{ClusterHandle, SharedApp};
 use actions::Desk;
@@ -40,8 +39,6 @@ use auth::{Caller, Gate};
 use reads::View;
 use tools::ToolName;
 
-/// Lists of a whole cluster or namespace at once: each may hold tens of thousands of pods.
-const LISTS_AT_ONCE: usize = 3;
 /// Largest request. The longest argument has 2,000 characters.
 const LARGEST_BODY: usize = 256 << 10;
 
@@ -81,7 +78,6 @@ pub fn endpoint(app: SharedApp) -> Endpoint {
         source: Source::Server(app),
         gate: Some(gate.clone()),
         recorder: Some(recorder.clone()),
-        lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)),
     };
     let service = handler.service(
         StreamableHttpServerConfig::default()
@@ -128,8 +124,6 @@ pub struct Handler {
     source: Source,
     gate: Option<Arc<Gate>>,
     recorder: Option<Recorder>,
-    /// Shared by all callers.
-    lists: Arc<Semaphore>,
 }
 
 /// The HTTP service around a [`Handler`].
@@ -142,7 +136,6 @@ impl Handler {
             source: Source::Standalone(Arc::new(standalone)),
             gate: None,
             recorder: None,
-            lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)),
         }
     }
 
@@ -202,7 +195,6 @@ impl Handler {
                 clusters,
                 caller,
                 now,
-                lists: &self.lists,
             };
             let (name, schema) = (tool.as_str(), tool.input_schema());
             return match tool {
@@ -236,11 +228,7 @@ impl Handler {
                 return Err(Complaint::new("not_running", alone.instead.clone()));
             }
         };
-        let desk = Desk {
-            app,
-            caller,
-            lists: &self.lists,
-        };
+        let desk = Desk { app, caller };
         let (name, schema) = (tool.as_str(), tool.input_schema());
         match tool {
             ToolName::RestartPod => {

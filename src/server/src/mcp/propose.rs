@@ -40,7 +40,6 @@ impl Desk<'_> {
             clusters: &self.app.clusters,
             caller: self.caller,
             now,
-            lists: self.lists,
         };
         let cluster = view.cluster(args.cluster.as_deref())?;
         let rules = self.app.rules();
@@ -62,7 +61,7 @@ impl Desk<'_> {
         {
             return self.repeat(earlier, &args, cluster.id).await;
         }
-        let pod = match cluster.pod(&args.namespace, &args.pod).await {
+        let pod = match cluster.pod_now(&args.namespace, &args.pod).await {
             Ok(pod) => pod,
             Err(complaint) => {
                 return match self.open_for(cluster.id, &args).await? {

@@ -95,7 +95,7 @@ impl Cache {
 /// Errors can quote the cluster; pages do not.
 const fn in_short(error: &KubeError) -> &'static str {
     match error {
-        KubeError::Unavailable { .. } => "the cluster cannot be reached",
+        KubeError::Unavailable { .. } | KubeError::Busy => "the cluster cannot be reached",
         KubeError::Unauthorized | KubeError::Access { .. } => {
             "the cluster does not accept this server's credentials"
         }

@@ -105,13 +105,7 @@ impl World {
         let reader = KubeReader::from_kubeconfig(Some(&kubeconfig), None);
         let app = Arc::new(App {
             store: database.server(),
-            clusters: BTreeMap::from([(
-                "prod".to_owned(),
-                ClusterHandle {
-                    reader,
-                    simulated: false,
-                },
-            )]),
+            clusters: BTreeMap::from([("prod".to_owned(), ClusterHandle::live(reader, false))]),
             rules: RwLock::new(rules::read(&loaded).unwrap()),
             attestor: Signer::generate(&OsEntropy),
             executor_keys: executor.key_ring(),

@@ -179,13 +179,7 @@ impl Stage {
         let app: SharedApp = Arc::new(App {
             loaded: Loaded::from_file(&file).unwrap(),
             store: db.server(),
-            clusters: BTreeMap::from([(
-                CLUSTER.to_owned(),
-                ClusterHandle {
-                    reader,
-                    simulated: true,
-                },
-            )]),
+            clusters: BTreeMap::from([(CLUSTER.to_owned(), ClusterHandle::live(reader, true))]),
             rules: RwLock::new(Rules {
                 policy: Arc::new(Policy::from_toml(POLICY).unwrap()),
                 registry: Arc::new(Registry::from_toml(REGISTRY).unwrap()),

@@ -80,7 +80,10 @@ pub struct PodStatus {
     pub warnings: Vec<EventLine>,
     /// Why restart_pod would be denied; null when it can be proposed.
     pub restart_denied: Option<Why>,
-    pub observed_at: String,
+    /// The cluster was so then, or is newer.
+    pub as_of: String,
+    /// `cache`, `live`, or `old: ` and why it is.
+    pub source: String,
     pub simulated: bool,
     pub note: String,
 }
@@ -111,10 +114,13 @@ pub struct FailingPods {
     pub groups: Vec<FailingGroupLine>,
     /// Held back on purpose by a scheduling gate; not failing.
     pub scheduling_gated: Vec<String>,
-    /// False: the cluster has more pods than were read.
+    /// False: some pods could not be read.
     pub complete: bool,
     pub next_cursor: Option<String>,
-    pub observed_at: String,
+    /// The cluster was so then, or is newer.
+    pub as_of: String,
+    /// `cache`, `live`, or `old: ` and why it is.
+    pub source: String,
     pub simulated: bool,
     pub note: String,
 }

@@ -6,31 +6,17 @@ impl View<'_> {
     pub async fn list_failing_pods(&self, args: ListFailingPods) -> Result<Answer, Complaint> {
         let cluster = self.cluster(args.cluster.as_deref())?;
         let namespace = args.namespace.as_deref();
-        if let Some(namespace) = namespace.filter(|namespace| !self.caller.sees(namespace)) {
+        if let Some(namespace) = namespace.filter(|namespace| !cluster.sees(namespace)) {
             return Err(cluster.no_namespace(namespace).await);
         }
-        let _place = cluster.place().await?;
-        // One pass over everything, or one for each namespace that this caller may see.
-        let scopes: Vec<Option<&str>> = match (namespace, &self.caller.namespaces) {
-            (Some(namespace), _) => vec![Some(namespace)],
-            (None, None) => vec![None],
-            (None, Some(visible)) => visible.iter().map(|one| Some(one.as_str())).collect(),
-        };
         let (thresholds, filter) = (Thresholds::default(), FailingFilter::default());
-        let mut collector = FailingCollector::new(self.now, &thresholds, &filter);
-        let (mut tops, mut complete, mut none) = (std::collections::HashMap::new(), true, true);
-        for scope in scopes {
-            let (listed, owners) = tokio::join!(
-                cluster.reader.list_pods(scope, None, MOST_PODS),
-                cluster.reader.top_owners(scope),
-            );
-            let listed = listed.map_err(|error| unreadable(&error))?;
-            complete &= listed.complete;
-            none &= listed.pods.is_empty();
-            listed.pods.iter().for_each(|pod| collector.see(pod));
-            tops.extend(owners.unwrap_or_default());
-        }
-        if let Some(namespace) = namespace.filter(|_| none) {
+        let scope = cluster.scope(namespace);
+        let (collector, tops) = cluster
+            .reading
+            .collect_failing(&scope, self.now, &thresholds, &filter)
+            .await
+            .map_err(|error| unreadable(&error))?;
+        if let Some(namespace) = namespace.filter(|_| collector.seen() == 0) {
             cluster.namespace_exists(namespace).await?;
         }
         let limit = args.limit.unwrap_or(10) as usize;
@@ -89,10 +75,7 @@ impl View<'_> {
         if page.next_cursor.is_some() {
             text.push_str("\nThere are more groups: pass next_cursor as `cursor`.");
         }
-        if !complete {
-            text.push_str("\nThe cluster has more pods than were read: ask for one namespace.");
-        }
-        text.push_str(&format!("\n({UNTRUSTED})"));
+        let text = cluster.warning() + &text + &cluster.imprint();
         let body = FailingPods {
             cluster: cluster.id.to_owned(),
             namespace: args.namespace,
@@ -101,9 +84,10 @@ impl View<'_> {
             groups_total: bounded(page.groups_total),
             groups,
             scheduling_gated: page.scheduling_gated.into_iter().take(20).collect(),
-            complete,
+            complete: cluster.reading.freshness().unreadable == 0,
             next_cursor: page.next_cursor,
-            observed_at: self.now.to_string(),
+            as_of: cluster.as_of(),
+            source: cluster.source(),
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };

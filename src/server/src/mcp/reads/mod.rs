@@ -1,5 +1,5 @@
-//! The read tools. They see what the caller may see, live, through the read-only client; what
-//! they quote from a cluster is marked as data.
+//! The read tools. They see what the caller may see, through the read-only client or the cache
+//! that it fills; what they quote from a cluster is marked as data and says how old it is.
 
 mod failing_pods;
 mod nodes;
@@ -11,17 +11,16 @@ mod rollout_status;
 mod workloads;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use countersign_domain::Code;
 use countersign_integrations::kubernetes::{
-    ContainerRecord, ContainerState, FailingCollector, FailingFilter, FoldedEvent, KubeError,
-    KubeReader, NotRestartable, OwnerLookup, OwnerRef, PodRecord, Terminated, Thresholds,
-    diagnosis, failing, fold_events, restartable,
+    ClusterReads, ContainerRecord, ContainerState, FailingFilter, FoldedEvent, Freshness,
+    KubeError, KubeReader, NotRestartable, OwnerLookup, OwnerRef, PodRecord, ReadSource, Reading,
+    Scope, Terminated, Thresholds, diagnosis, failing, fold_events, restartable,
 };
 use countersign_integrations::near_matches::near_matches;
-use jiff::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::SemaphorePermit;
 
 use super::answers::{
     Answer, Complaint, ContainerStatus, EventLine, FailingGroupLine, FailingNow, FailingPods,
@@ -35,8 +34,6 @@ pub use pod_status::why_denied;
 
 /// Pods read for one answer, at most.
 const MOST_PODS: usize = 50_000;
-/// Longest wait for a place among the lists.
-const TURN: Duration = Duration::from_secs(15);
 const MOST_CONTAINERS: usize = 20;
 const NEWEST_WARNINGS: usize = 5;
 
@@ -46,18 +43,21 @@ pub struct View<'a> {
     pub clusters: &'a BTreeMap<String, ClusterHandle>,
     pub caller: &'a Caller,
     pub now: Timestamp,
-    /// A place for each list that may be in memory at once, for all callers together.
-    pub lists: &'a Semaphore,
 }
 
-/// One cluster as a caller sees it.
-#[derive(Clone, Copy)]
+/// One cluster as a caller sees it, for one answer.
 pub struct ClusterView<'a> {
     pub id: &'a str,
+    /// Live, for what somebody decides on.
     pub reader: &'a KubeReader,
+    /// From the cache if there is one: for all else. It knows how old the answer is.
+    pub reading: Reading,
     pub simulated: bool,
     pub caller: &'a Caller,
-    lists: &'a Semaphore,
+    /// The namespaces that are configured and that the caller may see.
+    visible: Scope,
+    reads: &'a ClusterReads,
+    now: Timestamp,
 }
 
 impl<'a> View<'a> {
@@ -100,9 +100,12 @@ impl<'a> View<'a> {
         Ok(ClusterView {
             id,
             reader: &handle.reader,
+            reading: handle.reads.begin(),
             simulated: handle.simulated,
             caller: self.caller,
-            lists: self.lists,
+            visible: handle.reads.scope(self.caller.namespaces.as_deref()),
+            reads: &handle.reads,
+            now: self.now,
         })
     }
 }
@@ -114,12 +117,44 @@ impl ClusterView<'_> {
         format!("cluster {}{simulated}", self.id)
     }
 
-    /// A pod that this caller may see, read now.
+    /// Whether a namespace exists, as far as this caller is told.
+    pub fn sees(&self, namespace: &str) -> bool {
+        self.visible.covers(namespace)
+    }
+
+    /// What an answer is about: one namespace, or all that this caller may see.
+    pub fn scope(&self, namespace: Option<&str>) -> Scope {
+        match namespace {
+            Some(namespace) => Scope::namespace(namespace),
+            None => self.visible.clone(),
+        }
+    }
+
+    /// A pod that this caller may see.
     pub async fn pod(&self, namespace: &str, name: &str) -> Result<PodRecord, Complaint> {
-        if !self.caller.sees(namespace) {
+        if !self.sees(namespace) {
             return Err(self.no_namespace(namespace).await);
         }
-        match self.reader.get_pod(namespace, name).await {
+        let read = self.reading.get_pod(namespace, name).await;
+        self.found(namespace, name, read).await
+    }
+
+    /// A pod that this caller may see, read live: somebody will decide on it.
+    pub async fn pod_now(&self, namespace: &str, name: &str) -> Result<PodRecord, Complaint> {
+        if !self.sees(namespace) {
+            return Err(self.no_namespace(namespace).await);
+        }
+        let read = self.reader.get_pod(namespace, name).await;
+        self.found(namespace, name, read).await
+    }
+
+    async fn found(
+        &self,
+        namespace: &str,
+        name: &str,
+        read: Result<PodRecord, KubeError>,
+    ) -> Result<PodRecord, Complaint> {
+        match read {
             Ok(pod) => Ok(pod),
             Err(KubeError::NotFound { .. }) => Err(self.no_pod(namespace, name).await),
             Err(error) => Err(unreadable(&error)),
@@ -131,37 +166,76 @@ impl ClusterView<'_> {
         &'s self,
         namespace: Option<&'s str>,
     ) -> Result<Vec<Option<&'s str>>, Complaint> {
-        match (namespace, &self.caller.namespaces) {
-            (Some(one), _) if !self.caller.sees(one) => Err(self.no_namespace(one).await),
+        match (namespace, &self.visible) {
+            (Some(one), _) if !self.sees(one) => Err(self.no_namespace(one).await),
             (Some(one), _) => Ok(vec![Some(one)]),
-            (None, None) => Ok(vec![None]),
-            (None, Some(visible)) => Ok(visible.iter().map(|one| Some(one.as_str())).collect()),
+            (None, Scope::All) => Ok(vec![None]),
+            (None, Scope::Namespaces(all)) => {
+                Ok(all.iter().map(|one| Some(one.as_str())).collect())
+            }
         }
     }
 
-    /// Waits for a place among the lists. Held while the list is in memory.
-    async fn place(&self) -> Result<SemaphorePermit<'_>, Complaint> {
-        match tokio::time::timeout(TURN, self.lists.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(Complaint::new(
-                "busy",
-                "too many lists are being read just now: wait 5 s and try again, for one \
-                 namespace if you can",
-            )),
+    /// Waits for a place among the live lists. Held while the list is in memory.
+    pub async fn place(&self) -> Result<SemaphorePermit<'_>, Complaint> {
+        let place = self.reads.place_for_list().await;
+        place.map_err(|error| unreadable(&error))
+    }
+
+    /// When the cluster was as the answer shows it, cut to the second.
+    pub fn as_of(&self) -> String {
+        seconds(self.reading.freshness().as_of)
+    }
+
+    /// `cache`, `live`, or why the answer is old.
+    pub fn source(&self) -> String {
+        match self.reading.freshness().source {
+            ReadSource::Cache => "cache".to_owned(),
+            ReadSource::Live => "live".to_owned(),
+            ReadSource::Old(error) => format!("old: {error}"),
         }
+    }
+
+    /// What stands before an answer that may not be true any more.
+    pub fn warning(&self) -> String {
+        let Freshness { as_of, source, .. } = self.reading.freshness();
+        match source {
+            ReadSource::Cache | ReadSource::Live => String::new(),
+            ReadSource::Old(error) => {
+                let age = SignedDuration::from_secs(self.now.duration_since(as_of).as_secs());
+                let as_of = seconds(as_of);
+                format!(
+                    "OLD: this is what was seen {age:#} ago, at {as_of}; it may have changed \
+                     since. {error}.\n"
+                )
+            }
+        }
+    }
+
+    /// The last line of a text: what it is, as of when, and what is missing.
+    pub fn imprint(&self) -> String {
+        let Freshness {
+            source, unreadable, ..
+        } = self.reading.freshness();
+        let source = match source {
+            ReadSource::Cache => "cache",
+            ReadSource::Live => "live",
+            ReadSource::Old(_) => "old",
+        };
+        let mut line = String::new();
+        if unreadable > 0 {
+            line = format!("\n{unreadable} objects could not be read and are missing here.");
+        }
+        if let (Some(_), Scope::Namespaces(names)) = (self.reads.namespaces(), &self.visible) {
+            let names = names.join(", ");
+            line += &format!("\nOf this cluster only these namespaces are read: {names}.");
+        }
+        line + &format!("\n(As of {}, {source}. {UNTRUSTED})", self.as_of())
     }
 
     async fn no_pod(&self, namespace: &str, name: &str) -> Complaint {
-        let _place = match self.place().await {
-            Ok(place) => place,
-            Err(complaint) => return complaint,
-        };
-        let pods = match self
-            .reader
-            .list_pods(Some(namespace), None, MOST_PODS)
-            .await
-        {
-            Ok(listed) => listed.pods,
+        let pods = match self.reading.pod_names(namespace).await {
+            Ok(names) => names,
             Err(error) => return unreadable(&error),
         };
         if pods.is_empty()
@@ -169,7 +243,7 @@ impl ClusterView<'_> {
         {
             return complaint;
         }
-        let near = near_matches(name, pods.iter().map(|pod| pod.name.as_str()));
+        let near = near_matches(name, pods.iter().map(String::as_str));
         let advice = if near.is_empty() {
             "list_failing_pods shows the names of failing ones".to_owned()
         } else {
@@ -185,8 +259,8 @@ impl ClusterView<'_> {
     }
 
     async fn namespace_exists(&self, namespace: &str) -> Result<(), Complaint> {
-        match self.reader.list_namespaces().await {
-            Ok(all) if all.iter().any(|one| one.name == namespace) => Ok(()),
+        match self.reading.namespace_names().await {
+            Ok(all) if all.iter().any(|one| one == namespace) => Ok(()),
             Ok(_) => Err(self.no_namespace(namespace).await),
             // Our account may not list them: an empty answer is all there is to say.
             Err(_) => Ok(()),
@@ -197,10 +271,7 @@ impl ClusterView<'_> {
     async fn no_namespace(&self, namespace: &str) -> Complaint {
         let visible: Vec<String> = match &self.caller.namespaces {
             Some(visible) => visible.clone(),
-            None => {
-                let all = self.reader.list_namespaces().await.unwrap_or_default();
-                all.into_iter().map(|one| one.name).collect()
-            }
+            None => self.reading.namespace_names().await.unwrap_or_default(),
         };
         let near = near_matches(namespace, visible.iter().map(String::as_str));
         let advice = match (near.is_empty(), visible.len()) {
@@ -227,6 +298,11 @@ pub fn unreadable(error: &KubeError) -> Complaint {
         ""
     };
     Complaint::new(error.code(), format!("{error}{again}"))
+}
+
+fn seconds(at: Timestamp) -> String {
+    let whole = Timestamp::from_second(at.as_second());
+    whole.unwrap_or(at).to_string()
 }
 
 fn no_cluster() -> Complaint {

@@ -8,13 +8,12 @@ impl View<'_> {
         let cluster = self.cluster(args.cluster.as_deref())?;
         let pod = cluster.pod(&args.namespace, &args.pod).await?;
         let verdict = failing(&pod, self.now, &Thresholds::default());
-        // A healthy pod costs one request. For a failing one the cause is worth two more.
+        // Without a cache a healthy pod costs one request; a failing one is worth two more.
         let (owner, warnings) = if verdict.is_some() {
+            let scope = cluster.scope(Some(&pod.namespace));
             let (owner, events) = tokio::join!(
-                cluster.reader.owner_of(&pod),
-                cluster
-                    .reader
-                    .list_events(Some(&pod.namespace), Some(&pod.uid)),
+                cluster.reading.owner_of(&pod),
+                cluster.reading.list_events(&scope, Some(&pod.uid)),
             );
             let mut events = events.unwrap_or_default();
             events.retain(|event| event.kind == "Warning");
@@ -68,7 +67,8 @@ impl View<'_> {
                 .collect(),
             warnings: warnings.iter().map(event_line).collect(),
             restart_denied: denied.as_ref().map(why_denied),
-            observed_at: self.now.to_string(),
+            as_of: cluster.as_of(),
+            source: cluster.source(),
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };
@@ -95,7 +95,7 @@ impl View<'_> {
             }
             None => {}
         }
-        text.push_str(&format!("\n({UNTRUSTED})"));
+        let text = cluster.warning() + &text + &cluster.imprint();
         Ok(Answer::new(text, &body))
     }
 }

@@ -87,7 +87,7 @@ impl ClusterView<'_> {
         kind: Option<RolloutKind>,
         name: &str,
     ) -> Result<WorkloadRecord, Complaint> {
-        if !self.caller.sees(namespace) {
+        if !self.sees(namespace) {
             return Err(self.no_namespace(namespace).await);
         }
         let kinds = match kind {

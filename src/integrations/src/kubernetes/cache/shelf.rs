@@ -1,0 +1,399 @@
+//! Where the objects of one kind are held, by namespace and name: the order of the API's lists.
+//!
+//! Each namespace has a table of symbols of its own. So what a caller may not see is not even
+//! touched for its answer, and a table that has grown stale is made anew for one namespace.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+
+use super::super::records::{EventRecord, NamespaceRecord, NodeRecord, PodRecord, WorkloadRecord};
+use super::super::watch::Identified;
+use super::super::wire::{WireEvent, WireNamespace};
+use super::super::wire_node::WireNode;
+use super::super::wire_pod::WirePod;
+use super::super::wire_workload::WireWorkload;
+use super::packed_pod;
+use super::packed_workload::{pack_event, pack_workload, unpack_event, unpack_workload};
+use super::suspects::Suspicion;
+use super::symbols::Symbols;
+
+/// A table of symbols may grow to twice of what was in use, and this many.
+const SYMBOLS_TO_SPARE: usize = 512;
+/// Events held for one namespace. A real cluster keeps an hour's worth.
+const MOST_EVENTS: usize = 2_000;
+/// Events held for a whole cluster.
+const MOST_EVENTS_IN_ALL: usize = 40_000;
+
+/// What a feed fills.
+pub(super) trait Shelf: Default + Send + Sync + 'static {
+    type Wire: DeserializeOwned + Identified + Send + 'static;
+
+    /// Takes in a new or changed object. `kind` is the API's name of its kind.
+    fn put(&mut self, wire: Self::Wire, kind: &'static str);
+
+    /// `namespace` is empty for what has none.
+    fn remove(&mut self, namespace: &str, name: &str);
+}
+
+/// A record that is held as bytes.
+pub(super) trait Packed: Sized + Send + Sync + 'static {
+    /// What is known of a record without unpacking it.
+    type Note: Copy + Send + Sync;
+    type Wire: DeserializeOwned + Identified + Send + 'static;
+
+    fn from_wire(wire: Self::Wire, kind: &'static str) -> Self;
+    fn key(&self) -> (&str, &str);
+    fn note(&self) -> Self::Note;
+    fn pack(&self, symbols: &mut Symbols) -> Box<[u8]>;
+    fn unpack(namespace: &str, name: &str, bytes: &[u8], symbols: &Symbols) -> Self;
+}
+
+pub(super) struct Entry<N> {
+    pub bytes: Box<[u8]>,
+    pub note: N,
+}
+
+/// The objects of one namespace.
+pub(super) struct Shard<R: Packed> {
+    pub symbols: Symbols,
+    pub entries: BTreeMap<Box<str>, Entry<R::Note>>,
+    symbols_in_use: usize,
+}
+
+impl<R: Packed> Default for Shard<R> {
+    fn default() -> Self {
+        Self {
+            symbols: Symbols::default(),
+            entries: BTreeMap::new(),
+            symbols_in_use: 0,
+        }
+    }
+}
+
+impl<R: Packed> Shard<R> {
+    fn put(&mut self, record: &R) {
+        let entry = Entry {
+            bytes: record.pack(&mut self.symbols),
+            note: record.note(),
+        };
+        let (_, name) = record.key();
+        match self.entries.get_mut(name) {
+            Some(held) => *held = entry,
+            None => {
+                self.entries.insert(name.into(), entry);
+            }
+        }
+    }
+
+    /// Forgets texts that no record has any more.
+    fn tidy(&mut self, namespace: &str) {
+        if self.symbols.len() <= self.symbols_in_use * 2 + SYMBOLS_TO_SPARE {
+            return;
+        }
+        let mut fresh = Symbols::default();
+        for (name, entry) in &mut self.entries {
+            let record = R::unpack(namespace, name, &entry.bytes, &self.symbols);
+            entry.bytes = record.pack(&mut fresh);
+        }
+        self.symbols_in_use = fresh.len();
+        self.symbols = fresh;
+    }
+
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<R> {
+        let entry = self.entries.get(name)?;
+        Some(R::unpack(namespace, name, &entry.bytes, &self.symbols))
+    }
+}
+
+pub(super) struct PackedShelf<R: Packed> {
+    pub namespaces: BTreeMap<Box<str>, Shard<R>>,
+}
+
+impl<R: Packed> Default for PackedShelf<R> {
+    fn default() -> Self {
+        Self {
+            namespaces: BTreeMap::new(),
+        }
+    }
+}
+
+impl<R: Packed> PackedShelf<R> {
+    fn put_record(&mut self, record: &R) {
+        let (namespace, _) = record.key();
+        if !self.namespaces.contains_key(namespace) {
+            self.namespaces.insert(namespace.into(), Shard::default());
+        }
+        if let Some(shard) = self.namespaces.get_mut(namespace) {
+            shard.put(record);
+            shard.tidy(namespace);
+        }
+    }
+
+    fn take_out(&mut self, namespace: &str, name: &str) {
+        if let Some(shard) = self.namespaces.get_mut(namespace) {
+            shard.entries.remove(name);
+            if shard.entries.is_empty() {
+                self.namespaces.remove(namespace);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<R> {
+        self.namespaces.get(namespace)?.get(namespace, name)
+    }
+
+    /// Every record of the shards that `wanted` names, unpacked.
+    pub(super) fn records<'a>(
+        &'a self,
+        wanted: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = R> + 'a {
+        self.namespaces
+            .iter()
+            .filter(move |(namespace, _)| wanted(namespace))
+            .flat_map(|(namespace, shard)| {
+                shard.entries.iter().map(move |(name, entry)| {
+                    R::unpack(namespace, name, &entry.bytes, &shard.symbols)
+                })
+            })
+    }
+}
+
+pub(super) type Pods = PackedShelf<PodRecord>;
+pub(super) type Workloads = PackedShelf<WorkloadRecord>;
+
+impl Packed for PodRecord {
+    type Note = Suspicion;
+    type Wire = WirePod;
+
+    fn from_wire(wire: WirePod, _kind: &'static str) -> Self {
+        wire.into()
+    }
+
+    fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    fn note(&self) -> Suspicion {
+        Suspicion::of(self)
+    }
+
+    fn pack(&self, symbols: &mut Symbols) -> Box<[u8]> {
+        packed_pod::pack(self, symbols)
+    }
+
+    fn unpack(namespace: &str, name: &str, bytes: &[u8], symbols: &Symbols) -> Self {
+        packed_pod::unpack(namespace, name, bytes, symbols)
+    }
+}
+
+impl Packed for WorkloadRecord {
+    type Note = ();
+    type Wire = WireWorkload;
+
+    fn from_wire(wire: WireWorkload, kind: &'static str) -> Self {
+        wire.record(kind)
+    }
+
+    fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    fn note(&self) {}
+
+    fn pack(&self, symbols: &mut Symbols) -> Box<[u8]> {
+        pack_workload(self, symbols)
+    }
+
+    fn unpack(namespace: &str, name: &str, bytes: &[u8], symbols: &Symbols) -> Self {
+        unpack_workload(namespace, name, bytes, symbols)
+    }
+}
+
+/// When an event was last seen, and a hash of the UID of the object that it is about.
+#[derive(Clone, Copy)]
+pub(super) struct EventNote {
+    last_seen: Timestamp,
+    about: u64,
+}
+
+fn about(uid: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Packed for EventRecord {
+    type Note = EventNote;
+    type Wire = WireEvent;
+
+    fn from_wire(wire: WireEvent, _kind: &'static str) -> Self {
+        wire.into()
+    }
+
+    fn key(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+
+    fn note(&self) -> EventNote {
+        EventNote {
+            last_seen: self.last_seen,
+            about: about(self.object.uid.as_deref()),
+        }
+    }
+
+    fn pack(&self, symbols: &mut Symbols) -> Box<[u8]> {
+        pack_event(self, symbols)
+    }
+
+    fn unpack(namespace: &str, name: &str, bytes: &[u8], symbols: &Symbols) -> Self {
+        unpack_event(namespace, name, bytes, symbols)
+    }
+}
+
+impl<R: Packed> Shelf for PackedShelf<R>
+where
+    R: Unbounded,
+{
+    type Wire = R::Wire;
+
+    fn put(&mut self, wire: R::Wire, kind: &'static str) {
+        self.put_record(&R::from_wire(wire, kind));
+    }
+
+    fn remove(&mut self, namespace: &str, name: &str) {
+        self.take_out(namespace, name);
+    }
+}
+
+/// Kinds of which all objects are held. Their number is bounded by the cluster's own size.
+pub(super) trait Unbounded {}
+impl Unbounded for PodRecord {}
+impl Unbounded for WorkloadRecord {}
+
+/// Events, which a broken controller can make without end: the newest of each namespace are held.
+/// For a namespace of which some were dropped there is no answer here; it is read live instead.
+#[derive(Default)]
+pub(super) struct Events {
+    held: PackedShelf<EventRecord>,
+    total: usize,
+    dropped: std::collections::BTreeSet<Box<str>>,
+}
+
+impl Events {
+    /// Events of the namespaces that `wanted` names, of one object if its UID is given, in no
+    /// useful order; nothing if some of them were dropped.
+    pub(super) fn of(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+        uid: Option<&str>,
+    ) -> Option<Vec<EventRecord>> {
+        if self.dropped.iter().any(|namespace| wanted(namespace)) {
+            return None;
+        }
+        let hash = about(uid);
+        let mut found = Vec::new();
+        for (namespace, shard) in &self.held.namespaces {
+            if !wanted(namespace) {
+                continue;
+            }
+            for (name, entry) in &shard.entries {
+                if uid.is_none() || entry.note.about == hash {
+                    let event = EventRecord::unpack(namespace, name, &entry.bytes, &shard.symbols);
+                    if uid.is_none() || event.object.uid.as_deref() == uid {
+                        found.push(event);
+                    }
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// Drops the older half of a namespace.
+    fn halve(&mut self, namespace: &str) {
+        let Some(shard) = self.held.namespaces.get_mut(namespace) else {
+            return;
+        };
+        let mut times: Vec<Timestamp> = shard.entries.values().map(|e| e.note.last_seen).collect();
+        let middle = times.len() / 2;
+        let (_, from, _) = times.select_nth_unstable(middle);
+        let from = *from;
+        let before = shard.entries.len();
+        shard.entries.retain(|_, entry| entry.note.last_seen > from);
+        self.total -= before - shard.entries.len();
+        self.dropped.insert(namespace.into());
+    }
+}
+
+impl Shelf for Events {
+    type Wire = WireEvent;
+
+    fn put(&mut self, wire: WireEvent, kind: &'static str) {
+        let event = EventRecord::from_wire(wire, kind);
+        let count = |events: &Self| {
+            let shard = events.held.namespaces.get(event.namespace.as_str());
+            shard.map_or(0, |shard| shard.entries.len())
+        };
+        let before = count(self);
+        self.held.put_record(&event);
+        self.total += count(self) - before;
+        if count(self) > MOST_EVENTS {
+            self.halve(&event.namespace);
+        } else if self.total > MOST_EVENTS_IN_ALL {
+            let shards = self.held.namespaces.iter();
+            let most = shards.max_by_key(|(_, shard)| shard.entries.len());
+            if let Some(namespace) = most.map(|(namespace, _)| namespace.clone()) {
+                self.halve(&namespace);
+            }
+        }
+    }
+
+    fn remove(&mut self, namespace: &str, name: &str) {
+        let held = self.held.namespaces.get(namespace);
+        if held.is_some_and(|shard| shard.entries.contains_key(name)) {
+            self.total -= 1;
+        }
+        self.held.take_out(namespace, name);
+    }
+}
+
+/// Nodes and namespaces: few, without a namespace, held as they are.
+pub(super) struct Plain<R> {
+    pub records: BTreeMap<String, R>,
+}
+
+impl<R> Default for Plain<R> {
+    fn default() -> Self {
+        Self {
+            records: BTreeMap::new(),
+        }
+    }
+}
+
+impl Shelf for Plain<NodeRecord> {
+    type Wire = WireNode;
+
+    fn put(&mut self, wire: WireNode, _kind: &'static str) {
+        let node = NodeRecord::from(wire);
+        self.records.insert(node.name.clone(), node);
+    }
+
+    fn remove(&mut self, _namespace: &str, name: &str) {
+        self.records.remove(name);
+    }
+}
+
+impl Shelf for Plain<NamespaceRecord> {
+    type Wire = WireNamespace;
+
+    fn put(&mut self, wire: WireNamespace, _kind: &'static str) {
+        let namespace = NamespaceRecord::from(wire);
+        self.records.insert(namespace.name.clone(), namespace);
+    }
+
+    fn remove(&mut self, _namespace: &str, name: &str) {
+        self.records.remove(name);
+    }
+}

@@ -1,0 +1,206 @@
+//! The watch protocol: one JSON document per line, each a change, a bookmark or an error.
+//!
+//! Bytes come in pieces of any size. A line has an upper bound: the API server stores nothing that
+//! large, so a longer one is not a change that could be applied.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::connection::Chunks;
+use super::error::KubeError;
+use super::wire::Meta;
+
+/// etcd refuses objects above 1.5 MiB; escaping may make them larger on the wire.
+const LONGEST_LINE: usize = 8 << 20;
+/// What is kept of the line buffer between lines.
+const KEPT: usize = 64 << 10;
+
+/// One line of a watch.
+#[derive(Debug, Deserialize)]
+// The tag comes first in every line that an API server writes: serde then decodes the object
+// straight from the text, without a copy in between.
+#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
+pub(super) enum WatchLine<W> {
+    Added(W),
+    Modified(W),
+    Deleted(W),
+    Bookmark(Bookmark),
+    Error(WatchError),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Bookmark {
+    pub metadata: BookmarkMeta,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BookmarkMeta {
+    pub resource_version: String,
+}
+
+/// A Status, sent in place of a change; the stream ends after it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WatchError {
+    pub code: u16,
+    pub reason: String,
+    pub message: String,
+}
+
+impl WatchError {
+    /// The resource version is too old: only a new list helps.
+    pub(super) fn is_expired(&self) -> bool {
+        self.code == 410 || matches!(self.reason.as_str(), "Expired" | "Gone")
+    }
+}
+
+/// Objects that say who they are.
+pub(super) trait Identified {
+    fn meta(&self) -> &Meta;
+}
+
+/// Just the identity: of an object whose rest does not decode.
+#[derive(Debug, Deserialize)]
+pub(super) struct Identity {
+    pub metadata: IdentityMeta,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct IdentityMeta {
+    pub name: String,
+    #[serde(default)]
+    pub namespace: String,
+    pub resource_version: Option<String>,
+}
+
+/// A line that was read.
+#[derive(Debug)]
+pub(super) enum Told<W> {
+    Line(WatchLine<W>),
+    /// A change of an object that does not decode.
+    Unreadable(Identity),
+    /// Not even an identity, or longer than any object.
+    Garbled,
+}
+
+/// Cuts a watch's body into lines.
+pub(super) struct WatchStream {
+    chunks: Chunks,
+    /// Read and not yet handed out, from `from` on.
+    pending: Vec<u8>,
+    from: usize,
+    /// Up to here there is no line end.
+    searched: usize,
+    /// The rest of a line that is too long is being skipped.
+    skipping: bool,
+}
+
+impl WatchStream {
+    pub(super) fn new(chunks: Chunks) -> Self {
+        Self {
+            chunks,
+            pending: Vec::new(),
+            from: 0,
+            searched: 0,
+            skipping: false,
+        }
+    }
+
+    /// The next line, or nothing when the server has ended the watch.
+    ///
+    /// Cancelling the future loses nothing.
+    pub(super) async fn next<W: DeserializeOwned>(
+        &mut self,
+        what: &str,
+    ) -> Result<Option<Told<W>>, KubeError> {
+        loop {
+            let line_end = self.pending[self.searched..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map(|at| self.searched + at);
+            if let Some(end) = line_end {
+                let line = &self.pending[self.from..end];
+                let told = match line.trim_ascii() {
+                    _ if self.skipping => Some(Told::Garbled),
+                    [] => None,
+                    line => Some(decode(line)),
+                };
+                self.skipping = false;
+                self.from = end + 1;
+                self.searched = self.from;
+                if told.is_some() {
+                    return Ok(told);
+                }
+                continue;
+            }
+            self.pending.drain(..self.from);
+            self.from = 0;
+            if self.pending.len() > LONGEST_LINE {
+                self.skipping = true;
+            }
+            if self.skipping {
+                self.pending.clear();
+            }
+            if self.pending.is_empty() {
+                self.pending.shrink_to(KEPT);
+            }
+            self.searched = self.pending.len();
+            match self.chunks.next(what).await? {
+                Some(chunk) => self.pending.extend_from_slice(&chunk),
+                // Half a line at the end was cut off: what it said comes again after a resume.
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+fn decode<W: DeserializeOwned>(line: &[u8]) -> Told<W> {
+    if let Ok(line) = serde_json::from_slice(line) {
+        return Told::Line(line);
+    }
+    match serde_json::from_slice::<WatchLine<Identity>>(line) {
+        Ok(WatchLine::Added(it) | WatchLine::Modified(it) | WatchLine::Deleted(it)) => {
+            Told::Unreadable(it)
+        }
+        _ => Told::Garbled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_for_what_it_says() {
+        let told = |line: &str| decode::<Identity>(line.as_bytes());
+        let pod = r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"7"}}}"#;
+        assert!(matches!(told(pod), Told::Line(WatchLine::Added(pod)) if pod.metadata.name == "a"));
+        let swapped = r#"{"object":{"metadata":{"name":"a"}},"type":"DELETED"}"#;
+        assert!(matches!(told(swapped), Told::Line(WatchLine::Deleted(_))));
+        let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"Pod","metadata":
+            {"resourceVersion":"12","creationTimestamp":null}}}"#;
+        assert!(
+            matches!(told(bookmark), Told::Line(WatchLine::Bookmark(mark))
+                if mark.metadata.resource_version == "12")
+        );
+        let gone = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired"}}"#;
+        assert!(matches!(told(gone), Told::Line(WatchLine::Error(error)) if error.is_expired()));
+        for garbled in ["{", "[]", r#"{"type":"NEW","object":{}}"#, "\u{0}"] {
+            assert!(matches!(told(garbled), Told::Garbled), "{garbled}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_does_not_decode_still_says_who_it_is() {
+        #[derive(Debug, Deserialize)]
+        struct Strict {
+            #[expect(dead_code, reason = "only its absence matters")]
+            spec: u32,
+        }
+        let line = br#"{"type":"MODIFIED","object":{"metadata":{"name":"a","namespace":"b"}}}"#;
+        assert!(matches!(decode::<Strict>(line), Told::Unreadable(it)
+            if it.metadata.name == "a" && it.metadata.namespace == "b"));
+    }
+}

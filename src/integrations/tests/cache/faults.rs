@@ -1,0 +1,212 @@
+//! What becomes of the answers when the watch or the API server fails.
+
+use std::time::Duration;
+
+use countersign_domain::{Clock as _, SystemClock};
+use countersign_integrations::kubernetes::{CacheSettings, ClusterReads, ReadSource, Scope};
+use serde_json::{Value, json};
+
+use crate::api::{Api, eventually, pod, quick};
+use crate::warm::{failing, furnish};
+
+async fn pods_seen(reads: &ClusterReads) -> usize {
+    failing(reads, &Scope::All).await.0.pods_seen
+}
+
+#[tokio::test]
+async fn a_frozen_watch_is_noticed_and_the_api_is_asked_instead() {
+    let api = Api::start().await;
+    furnish(&api);
+    let settings = CacheSettings {
+        fresh_for: Duration::from_millis(700),
+        ..quick()
+    };
+    let reads = api.cached_with(None, settings).await;
+    api.behave(|world| world.frozen = true);
+    api.put("pods", pod("shop", "new", "CrashLoopBackOff"));
+    eventually("the change is seen, live", || async {
+        let (page, fresh) = failing(&reads, &Scope::All).await;
+        assert!(page.pods_seen == 8 || fresh.source == ReadSource::Live);
+        page.pods_seen == 9 && fresh.source == ReadSource::Live
+    })
+    .await;
+    api.behave(|world| world.frozen = false);
+    eventually("the watch works again", || async {
+        api.put("pods", pod("shop", "new", "CrashLoopBackOff"));
+        let (page, fresh) = failing(&reads, &Scope::All).await;
+        page.pods_seen == 9 && fresh.source == ReadSource::Cache
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dead_api_server_leaves_old_answers_that_say_so() {
+    let mut api = Api::start().await;
+    furnish(&api);
+    let reads = api.cached().await;
+    let died = SystemClock.now();
+    api.kill();
+    eventually("old", || async {
+        let (page, fresh) = failing(&reads, &Scope::All).await;
+        assert_eq!(page.pods_failing, 4);
+        matches!(fresh.source, ReadSource::Old(_))
+    })
+    .await;
+    let (_, fresh) = failing(&reads, &Scope::All).await;
+    assert!(
+        fresh.as_of <= died,
+        "{} is not older than {died}",
+        fresh.as_of
+    );
+    let reading = reads.begin();
+    let old = reading.get_pod("shop", "web-1-a").await.unwrap();
+    assert_eq!(old.name, "web-1-a");
+    assert!(matches!(reading.freshness().source, ReadSource::Old(_)));
+    // Nobody waits for a time-out again and again.
+    let began = std::time::Instant::now();
+    for _ in 0..50 {
+        failing(&reads, &Scope::All).await;
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+
+    api.put("pods", pod("shop", "born-in-the-dark", "CrashLoopBackOff"));
+    api.revive().await;
+    eventually("right again, from the cache", || async {
+        let (page, fresh) = failing(&reads, &Scope::All).await;
+        page.pods_failing == 5 && fresh.source == ReadSource::Cache
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_accepts_and_does_not_answer_costs_one_time_out() {
+    let api = Api::start().await;
+    furnish(&api);
+    let settings = CacheSettings {
+        fresh_for: Duration::from_millis(300),
+        ..quick()
+    };
+    let reads = api.cached_with(None, settings).await;
+    api.behave(|world| {
+        world.frozen = true;
+        world.hanging = true;
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let (page, fresh) = failing(&reads, &Scope::All).await;
+    assert_eq!(page.pods_failing, 4);
+    assert!(matches!(fresh.source, ReadSource::Old(_)));
+}
+
+#[tokio::test]
+async fn forgotten_history_means_a_new_list() {
+    let api = Api::start().await;
+    furnish(&api);
+    let reads = api.cached().await;
+    let lists = || {
+        let world = api.world();
+        let list = |target: &&String| target.starts_with("/api/v1/pods?limit");
+        world.requests.iter().filter(list).count()
+    };
+    let before = lists();
+    api.delete("pods", "billing", "web-1-b");
+    api.put("pods", pod("shop", "new", "CrashLoopBackOff"));
+    api.compact();
+    eventually("listed again", || async {
+        let (page, fresh) = failing(&reads, &Scope::All).await;
+        let right = page.pods_seen == 8 && page.pods_failing == 5;
+        right && fresh.source == ReadSource::Cache && lists() > before
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn errors_in_the_stream_and_garbage_do_no_harm() {
+    let api = Api::start().await;
+    furnish(&api);
+    let reads = api.cached().await;
+    let error = r#"{"type":"ERROR","object":{"kind":"Status","code":500,"message":"etcd"}}"#;
+    let garbled = [
+        error,
+        "not json",
+        r#"{"type":"STRANGE","object":{}}"#,
+        "[]",
+        "",
+    ];
+    for (at, garbage) in garbled.into_iter().enumerate() {
+        api.say("pods", garbage);
+        let name = format!("after-{at}");
+        let before = pods_seen(&reads).await;
+        api.put("pods", pod("shop", &name, "ready"));
+        eventually("still following", || async {
+            let (page, fresh) = failing(&reads, &Scope::All).await;
+            page.pods_seen == before + 1 && fresh.source == ReadSource::Cache
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn lines_may_come_in_any_pieces() {
+    let api = Api::start().await;
+    furnish(&api);
+    api.behave(|world| world.chunk = Some(7));
+    let reads = api.cached().await;
+    let mut strange = pod("shop", "new", "CrashLoopBackOff");
+    strange["metadata"]["labels"]["größe"] = "再起動\n🚀".into();
+    api.put("pods", strange);
+    eventually("pieced together", || async {
+        let pod = reads.begin().get_pod("shop", "new").await;
+        let (_, fresh) = failing(&reads, &Scope::All).await;
+        pod.is_ok_and(|pod| pod.labels["größe"] == "再起動\n🚀")
+            && fresh.source == ReadSource::Cache
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn huge_and_malformed_objects_hide_nobody_else() {
+    let api = Api::start().await;
+    furnish(&api);
+    let mut malformed = pod("shop", "malformed", "ready");
+    malformed["status"]["conditions"] = json!("what?");
+    api.put("pods", malformed.clone());
+    let reads = api.cached().await;
+    let (page, fresh) = failing(&reads, &Scope::All).await;
+    assert_eq!((page.pods_seen, fresh.unreadable), (8, 1));
+    let (page, fresh) = failing(&api.live(), &Scope::All).await;
+    assert_eq!(
+        (page.pods_seen, fresh.unreadable),
+        (8, 1),
+        "live says the same"
+    );
+
+    // One that was fine and is not any more.
+    let mut broken = pod("shop", "web-1-a", "ready");
+    broken["metadata"]["creationTimestamp"] = Value::Null;
+    api.put("pods", broken);
+    eventually("left out", || async {
+        let (page, fresh) = failing(&reads, &Scope::All).await;
+        page.pods_seen == 7 && fresh.unreadable == 2
+    })
+    .await;
+    let mut huge = pod("shop", "huge", "CrashLoopBackOff");
+    huge["metadata"]["annotations"] = json!({"x": "y".repeat(3 << 20)});
+    api.put("pods", huge);
+    eventually("the huge one", || async {
+        let pod = reads.begin().get_pod("shop", "huge").await;
+        pod.is_ok() && pods_seen(&reads).await == 8
+    })
+    .await;
+    // No object is that large: a line without end must not take all memory.
+    let endless = format!(
+        r#"{{"type":"ADDED","object":{{"x":"{}"}}}}"#,
+        "y".repeat(20 << 20)
+    );
+    api.say("pods", &endless);
+    api.put("pods", pod("shop", "after", "ready"));
+    eventually("skipped", || async { pods_seen(&reads).await == 9 }).await;
+}
