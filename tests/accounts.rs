@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use countersign_control_plane::Api;
+use std::time::Duration;
+
 use countersign_control_plane::contract::{self, ContractTarget, Prepare};
+use countersign_control_plane::{Api, LOG_ANNOTATION, eventually};
+use countersign_integrations::kubernetes::{KubeReader, LogPart};
+use countersign_integrations::logs::Wanted;
 use countersign_tests::stack::ClusterKind;
 use countersign_tests::stack::cluster::Cluster;
 use serde_json::{Value, json};
@@ -112,4 +116,109 @@ async fn the_playground_keeps_the_same_contract_as_the_control_plane() {
     };
     let report = contract::run(&target).await.unwrap();
     assert!(report.passed(), "\n{report}");
+}
+
+/// Both through the server's account: the real API server with a kubelet's answers behind it, and
+/// the playground.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_asked_for_and_refused_alike_by_the_real_api_server_and_the_playground() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut answers = Vec::new();
+    for kind in [ClusterKind::ControlPlane, ClusterKind::Playground] {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Cluster::start(kind, folder.path()).await.unwrap();
+        let admin = match cluster.plane() {
+            Some(plane) => plane.admin_kubeconfig(),
+            None => folder.path().join("admin.kubeconfig"),
+        };
+        let admin = Api::from_kubeconfig(&admin).await.unwrap();
+        let container = |name: &str| json!({"name": name, "image": "registry.invalid/app:1"});
+        let written = "one\n\u{1b}[31mtwo\u{1b}[0m password=hunter2\nthree";
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "talker", "namespace": "shop", "annotations": {LOG_ANNOTATION: written}},
+            "spec": {"containers": [container("app"), container("proxy")]},
+        });
+        let path = "/api/v1/namespaces/shop/pods";
+        let created = if cluster.plane().is_some() {
+            admin.post(path, &pod).await.unwrap()
+        } else {
+            admin.post("/playground/apply", &pod).await.unwrap()
+        };
+        assert!(created.status < 300, "{created}");
+        let started = async || {
+            let pod = admin.get(&format!("{path}/talker")).await?;
+            let ready = &pod.body["status"]["containerStatuses"][1]["ready"];
+            Ok((ready == true).then_some(()))
+        };
+        eventually(Duration::from_secs(30), "the pod is ready", started)
+            .await
+            .unwrap();
+        if cluster.plane().is_none() {
+            let body = json!({
+                "namespace": "shop", "pod": "talker", "container": "app",
+                "lines": written.lines().collect::<Vec<_>>(),
+            });
+            let planted = admin.post("/playground/log", &body).await.unwrap();
+            assert_eq!(planted.status, 200, "{planted}");
+        }
+
+        let reader = KubeReader::from_kubeconfig(Some(&cluster.server_kubeconfig), None);
+        let part = LogPart {
+            container: "app".to_owned(),
+            previous: false,
+            since_seconds: Some(3600),
+            tail_lines: 2,
+        };
+        let wanted = Wanted {
+            grep: None,
+            context: 0,
+            before: None,
+            most_bytes: 4096,
+        };
+        let look = reader
+            .pod_log("shop", "talker", &part, &wanted)
+            .await
+            .unwrap();
+        let shown = look
+            .excerpt
+            .text
+            .lines()
+            .map(|line| line.split_once(' ').unwrap().1);
+        let shown: Vec<&str> = shown.collect();
+        assert_eq!(shown, ["two password=[redacted]", "three"], "{kind:?}");
+        assert!(
+            look.excerpt.oldest.is_some(),
+            "lines carry the kubelet's time"
+        );
+
+        let server = Api::from_kubeconfig(&cluster.server_kubeconfig)
+            .await
+            .unwrap();
+        let mut refusals = Vec::new();
+        for query in [
+            "",
+            "container=nobody",
+            "container=app&previous=true",
+            "container=app&limitBytes=0",
+            "container=app&sinceSeconds=0",
+            "container=app&tailLines=-1",
+        ] {
+            let reply = server
+                .get(&format!("{path}/talker/log?{query}"))
+                .await
+                .unwrap();
+            let (reason, message) = (&reply.body["reason"], &reply.body["message"]);
+            refusals.push(format!("{query}: {} {reason} {message}", reply.status));
+        }
+        let gone = server.get(&format!("{path}/nobody/log")).await.unwrap();
+        refusals.push(format!("{} {}", gone.status, gone.body["message"]));
+        answers.push(refusals);
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert!(
+        answers[0]
+            .iter()
+            .all(|answer| answer.contains(" 4") || answer.starts_with('4'))
+    );
 }

@@ -15,6 +15,7 @@ use super::records::{
 };
 use super::selector::LabelSelector;
 use super::watch::Identified;
+use crate::masking::mask;
 use crate::untrusted;
 
 /// Longest message kept, in characters. Kubelet messages may be arbitrarily long.
@@ -31,7 +32,7 @@ where
 
 pub(super) fn message(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
-        .map(|text| untrusted::line(&text, MESSAGE))
+        .map(|text| untrusted::line(&mask(&text), MESSAGE))
 }
 
 pub(super) fn reason(text: Option<String>) -> Option<String> {
@@ -127,8 +128,9 @@ impl Meta {
         } = self.owner_references.swap_remove(at);
         Some(OwnerRef {
             api_version,
-            kind,
-            name,
+            // The API server asks of these only that they are not empty.
+            kind: untrusted::line(&kind, REASON),
+            name: untrusted::line(&name, 253),
             uid,
         })
     }

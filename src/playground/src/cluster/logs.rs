@@ -136,26 +136,29 @@ pub fn write(cluster: &mut Cluster, writing: &Writing) -> Result<Value, Refusal>
 
 /// The API refuses zero for these.
 fn positive(asked: &Asked, key: &str) -> Result<Option<u64>, Refusal> {
-    match number(asked, key)? {
-        Some(0) => Err(Refusal::invalid(
-            &OPTIONS,
-            "",
-            key,
-            "Invalid value: 0: must be greater than 0",
-        )),
-        number => Ok(number),
-    }
+    at_least(asked, key, 1, "must be greater than 0")
 }
 
 fn number(asked: &Asked, key: &str) -> Result<Option<u64>, Refusal> {
-    asked
-        .query(key)
-        .map(|text| {
-            text.parse().map_err(|_| {
-                Refusal::bad_request(&format!("{key}: {text:?} is not a whole number"))
-            })
-        })
-        .transpose()
+    at_least(asked, key, 0, "must be greater than or equal to 0")
+}
+
+fn at_least(asked: &Asked, key: &str, least: u64, must: &str) -> Result<Option<u64>, Refusal> {
+    let Some(text) = asked.query(key) else {
+        return Ok(None);
+    };
+    let number: i64 = text
+        .parse()
+        .map_err(|_| Refusal::bad_request(&format!("{key}: {text:?} is not a whole number")))?;
+    match u64::try_from(number) {
+        Ok(number) if number >= least => Ok(Some(number)),
+        _ => Err(Refusal::invalid(
+            &OPTIONS,
+            &asked.attributes.name,
+            key,
+            &format!("Invalid value: {number}: {must}"),
+        )),
+    }
 }
 
 fn container<'a>(pod: &'a Value, asked: Option<&'a str>) -> Result<&'a str, Refusal> {

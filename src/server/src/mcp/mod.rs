@@ -32,6 +32,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 
 use crate::app::{ClusterHandle, SharedApp};
 use actions::Desk;
+use answers::bounds::{bounded, bounded_complaint};
 use answers::{Answer, Complaint};
 use arguments::fit;
 use audit::Recorder;
@@ -354,7 +355,11 @@ impl ServerHandler for Handler {
             return Err(unknown_tool(&request.name));
         };
         let inputs = redact::inputs(&arguments);
-        let answer = self.answer(tool, arguments, &caller).await;
+        let answer = self
+            .answer(tool, arguments, &caller)
+            .await
+            .map(|answer| bounded(answer, tool.narrower()))
+            .map_err(bounded_complaint);
         let (outcome, action) = match &answer {
             Ok(answer) => (answer.outcome, answer.action),
             Err(complaint) => (complaint.code, complaint.action),

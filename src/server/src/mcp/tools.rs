@@ -89,6 +89,26 @@ impl ToolName {
         }
     }
 
+    /// What to change in a call whose answer was too large.
+    pub const fn narrower(self) -> &'static str {
+        match self {
+            Self::ListFailingPods
+            | Self::ListWorkloads
+            | Self::ListNodes
+            | Self::GetRecentEvents => {
+                "Ask again with a smaller `limit`, or for one namespace or object."
+            }
+            Self::GetPodLogs => "Ask again with `grep`, a smaller `tail_lines`, or for one pod.",
+            Self::GetPodStatus | Self::GetRolloutStatus => {
+                "The most important came first; get_recent_events has the events."
+            }
+            Self::GetRolloutHistory | Self::ListActions => "Ask again with a smaller `limit`.",
+            Self::RestartPod | Self::GetAction | Self::WaitForAction | Self::CancelAction => {
+                "The web page of the action shows all of it."
+            }
+        }
+    }
+
     fn entry(self) -> &'static Entry {
         let place = Self::ALL
             .iter()

@@ -8,6 +8,7 @@ mod logs;
 mod playground;
 mod proposals;
 mod reads;
+mod safety;
 mod transport;
 mod workloads;
 mod world;

@@ -101,14 +101,16 @@ impl Playground {
             "imagepull" => "ImagePull",
             _ => "\"ready\":true",
         };
+        self.settled(name, replicas, wanted).await
+    }
+
+    /// The names of a workload's pods, once the status of each says `wanted`.
+    pub async fn settled(&self, name: &str, replicas: u32, wanted: &str) -> Vec<String> {
         let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         loop {
             let pods = self.pods(name).await;
-            if pods.len() == replicas as usize
-                && pods
-                    .iter()
-                    .all(|pod| pod["status"].to_string().contains(wanted))
-            {
+            let done = |pod: &Value| pod["status"].to_string().contains(wanted);
+            if pods.len() == replicas as usize && pods.iter().all(done) {
                 let names = pods
                     .iter()
                     .map(|pod| pod["metadata"]["name"].as_str().unwrap());
@@ -117,6 +119,13 @@ impl Playground {
             assert!(tokio::time::Instant::now() < until, "{pods:?}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
+    }
+
+    pub async fn uid(&self, pod: &str) -> String {
+        let pod = self
+            .get(&format!("/api/v1/namespaces/shop/pods/{pod}"))
+            .await;
+        pod["metadata"]["uid"].as_str().unwrap().to_owned()
     }
 
     async fn get(&self, path: &str) -> Value {

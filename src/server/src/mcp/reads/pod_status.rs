@@ -84,7 +84,7 @@ impl View<'_> {
         );
         for event in &body.warnings {
             text.push_str(&format!(
-                "\nWarning {}x {}: {}",
+                "\nWarning {}x {}: ⟦{}⟧",
                 event.count, event.reason, event.message
             ));
         }

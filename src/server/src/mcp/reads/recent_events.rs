@@ -69,7 +69,7 @@ impl View<'_> {
         };
         for line in &lines {
             text.push_str(&format!(
-                "\n- {} {} {}x {} {}/{}: {}",
+                "\n- {} {} {}x {} {}/{}: ⟦{}⟧",
                 line.last_seen,
                 line.r#type,
                 line.count,

@@ -121,7 +121,7 @@ fn told(line: &RevisionLine) -> String {
         ));
     }
     if let Some(cause) = &line.change_cause {
-        text.push_str(&format!(", change-cause \"{cause}\""));
+        text.push_str(&format!(", change-cause ⟦{cause}⟧"));
     }
     match line.compared_with {
         None => text.push_str(": the oldest that is kept"),

@@ -303,7 +303,7 @@ fn told(body: &RolloutStatus, cluster: &str) -> String {
     }
     for event in &body.warnings {
         text.push_str(&format!(
-            "\nWarning {}x {}: {}",
+            "\nWarning {}x {}: ⟦{}⟧",
             event.count, event.reason, event.message
         ));
     }

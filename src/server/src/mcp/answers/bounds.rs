@@ -1,0 +1,245 @@
+//! The one place where every answer gets its bound. Tools keep their answers small by themselves;
+//! what comes through here too large is cut, says so, and says how to ask for the rest.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Complaint};
+
+/// Of the text and of the structured form, each.
+pub const MOST_BYTES: usize = 24 << 10;
+/// As [`estimated_tokens`] counts them.
+pub const MOST_TOKENS: usize = 8_000;
+/// Of an error's sentence.
+const LONGEST_COMPLAINT: usize = 4_000;
+/// For the words that say that something was cut.
+const ROOM: usize = 400;
+
+/// The answer within the bounds. `how`: what to change to see the rest.
+#[must_use]
+pub fn bounded(mut answer: Answer, how: &str) -> Answer {
+    if !fits(&answer.text, 0) {
+        answer.text = cut_text(&answer.text, how);
+    }
+    let mut cut = false;
+    // Each round takes half of the largest part away.
+    for _ in 0..64 {
+        if fits(&answer.structured.to_string(), ROOM) {
+            break;
+        }
+        cut = true;
+        if !halve_largest(&mut answer.structured) {
+            answer.structured = json!({});
+        }
+    }
+    if cut && let Value::Object(members) = &mut answer.structured {
+        // It would continue after what is missing now.
+        members.remove("next_cursor");
+        members.insert("truncated".to_owned(), true.into());
+        members.insert("how_to_get_the_rest".to_owned(), how.into());
+    }
+    answer
+}
+
+/// The sentence of an error within its bound.
+#[must_use]
+pub fn bounded_complaint(mut complaint: Complaint) -> Complaint {
+    if complaint.message.len() > LONGEST_COMPLAINT {
+        let end = complaint.message.floor_char_boundary(LONGEST_COMPLAINT);
+        complaint.message.truncate(end);
+        complaint.message.push('…');
+    }
+    complaint
+}
+
+fn fits(text: &str, room: usize) -> bool {
+    text.len() + room <= MOST_BYTES && estimated_tokens(text) + room / 4 <= MOST_TOKENS
+}
+
+/// Whole lines from the beginning, and a last one about what is missing.
+fn cut_text(text: &str, how: &str) -> String {
+    let mut kept = String::new();
+    let mut tokens = 0;
+    for line in text.split_inclusive('\n') {
+        tokens += estimated_tokens(line);
+        if kept.len() + line.len() + ROOM > MOST_BYTES || tokens + ROOM / 4 > MOST_TOKENS {
+            break;
+        }
+        kept.push_str(line);
+    }
+    if kept.is_empty() {
+        kept = text[..text.floor_char_boundary(MOST_TOKENS)].to_owned();
+    }
+    let missing = text.len() - kept.len();
+    // What is quoted ends before our own words begin.
+    if kept.rfind('⟦') > kept.rfind('⟧') {
+        kept.push_str("\n⟧");
+    }
+    kept.push_str(&format!("\nTRUNCATED: {missing} more bytes. {how}"));
+    kept
+}
+
+/// Takes half of the elements of the largest list away, or half of the longest text where no list
+/// has two elements.
+fn halve_largest(value: &mut Value) -> bool {
+    let (mut lists, mut texts) = (0, 0);
+    largest(value, &mut lists, &mut texts);
+    if lists == 0 && texts < 64 {
+        return false;
+    }
+    halve(value, lists, texts)
+}
+
+/// Bytes of the largest list with two elements or more, and of the longest text.
+fn largest(value: &Value, lists: &mut usize, texts: &mut usize) {
+    match value {
+        Value::Array(items) => {
+            if items.len() > 1 {
+                *lists = (*lists).max(items.iter().map(|item| item.to_string().len()).sum());
+            }
+            items.iter().for_each(|item| largest(item, lists, texts));
+        }
+        Value::Object(members) => members
+            .values()
+            .for_each(|member| largest(member, lists, texts)),
+        Value::String(text) => *texts = (*texts).max(text.len()),
+        _ => {}
+    }
+}
+
+fn halve(value: &mut Value, lists: usize, texts: usize) -> bool {
+    match value {
+        Value::Array(items) => {
+            let size: usize = items.iter().map(|item| item.to_string().len()).sum();
+            if lists > 0 && items.len() > 1 && size == lists {
+                items.truncate(items.len() / 2);
+                return true;
+            }
+            items.iter_mut().any(|item| halve(item, lists, texts))
+        }
+        Value::Object(members) => members
+            .values_mut()
+            .any(|member| halve(member, lists, texts)),
+        Value::String(text) if lists == 0 && text.len() == texts => {
+            text.truncate(text.floor_char_boundary(texts / 2));
+            text.push('…');
+            true
+        }
+        _ => false,
+    }
+}
+
+/// How many tokens a model will count, from above: a pass over the bytes, no table. Words of up to
+/// five letters, numbers of up to three digits and pairs of signs count one each; a byte beyond
+/// ASCII counts one, in a longer run less. A test holds it against a real tokenizer.
+#[must_use]
+pub fn estimated_tokens(text: &str) -> usize {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Class {
+        Letters,
+        Digits,
+        Signs,
+        Space,
+        Other,
+    }
+    let class = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' => Class::Letters,
+        b'0'..=b'9' => Class::Digits,
+        b' ' | b'\n' | b'\t' | b'\r' => Class::Space,
+        0x80.. => Class::Other,
+        _ => Class::Signs,
+    };
+    let bytes = text.as_bytes();
+    let digit = |at: Option<usize>| {
+        at.and_then(|at| bytes.get(at))
+            .is_some_and(u8::is_ascii_digit)
+    };
+    let (mut total, mut at) = (0, 0);
+    while at < bytes.len() {
+        let (start, kind) = (at, class(bytes[at]));
+        at += 1;
+        while at < bytes.len()
+            && class(bytes[at]) == kind
+            // A new word begins inside: `podName`.
+            && !(bytes[at].is_ascii_uppercase() && bytes[at - 1].is_ascii_lowercase())
+        {
+            at += 1;
+        }
+        let run = at - start;
+        total += match kind {
+            // Next to digits they are no word but a piece of an id.
+            Class::Letters if digit(start.checked_sub(1)) || digit(Some(at)) => run.div_ceil(2),
+            Class::Letters => run.div_ceil(5),
+            Class::Digits => run.div_ceil(3),
+            Class::Signs => run.div_ceil(2),
+            // One space belongs to the word after it.
+            Class::Space => usize::from(run > 1 || bytes[start] != b' '),
+            // A rare sign costs a token a byte, a word of another script less.
+            Class::Other => run.min(6) + (2 * run.saturating_sub(6)).div_ceil(3),
+        };
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &str, structured: Value) -> Answer {
+        Answer {
+            text: text.to_owned(),
+            structured,
+            action: None,
+            outcome: "ok",
+        }
+    }
+
+    #[test]
+    fn what_fits_stays_as_it_is() {
+        let structured = json!({"a": ["b"], "next_cursor": "c"});
+        let same = bounded(answer("text", structured.clone()), "ask less");
+        assert_eq!((same.text.as_str(), same.structured), ("text", structured));
+    }
+
+    #[test]
+    fn what_is_too_large_is_cut_and_says_so() {
+        let line = "⟦quoted text of some length⟧\n";
+        let rows: Vec<Value> = (0..2000)
+            .map(|n| json!({"name": format!("pod-{n}")}))
+            .collect();
+        let structured = json!({"rows": rows, "next_cursor": "x", "total": 2000});
+        let cut = bounded(
+            answer(&line.repeat(5000), structured),
+            "ask for one namespace",
+        );
+        assert!(fits(&cut.text, 0) && fits(&cut.structured.to_string(), 0));
+        assert!(
+            cut.text.contains("⟧\n\nTRUNCATED: "),
+            "{}",
+            &cut.text[cut.text.len() - 200..]
+        );
+        assert!(cut.text.ends_with("ask for one namespace"));
+        assert_eq!(cut.structured["truncated"], true);
+        assert_eq!(cut.structured["total"], 2000);
+        assert!(cut.structured["next_cursor"].is_null());
+        let kept = cut.structured["rows"].as_array().unwrap();
+        assert!(kept.len() > 500 && kept[0]["name"] == "pod-0");
+    }
+
+    #[test]
+    fn a_quotation_that_is_cut_is_closed() {
+        let cut = bounded(
+            answer(
+                &format!("log:\n⟦\n{}⟧ end", "words\n".repeat(9000)),
+                json!({}),
+            ),
+            "x",
+        );
+        let (open, close) = (cut.text.find('⟦').unwrap(), cut.text.find('⟧').unwrap());
+        assert!(open < close && close < cut.text.find("TRUNCATED").unwrap());
+        let one = bounded(
+            answer(&"ä".repeat(90_000), json!({"s": "ä".repeat(90_000)})),
+            "x",
+        );
+        assert!(fits(&one.text, 0) && fits(&one.structured.to_string(), 0));
+    }
+}
