@@ -183,7 +183,7 @@ impl ClusterView<'_> {
         if let Some(name) = &args.pod {
             return Ok(vec![self.pod(namespace, name).await?]);
         }
-        if !self.caller.sees(namespace) {
+        if !self.sees(namespace) {
             return Err(self.no_namespace(namespace).await);
         }
         let selector = args.label_selector.as_deref();
