@@ -56,6 +56,16 @@ impl Ai {
             .collect())
     }
 
+    /// The tools that say of themselves that they only read.
+    pub async fn read_tools(&self) -> Result<Vec<String>> {
+        let tools = self.service.list_all_tools().await?;
+        let reads = tools.into_iter().filter(|tool| {
+            let annotations = tool.annotations.as_ref();
+            annotations.is_some_and(|annotations| annotations.read_only_hint == Some(true))
+        });
+        Ok(reads.map(|tool| tool.name.to_string()).collect())
+    }
+
     pub async fn call(&self, tool: &str, arguments: Value) -> Result<Answer> {
         let arguments = arguments
             .as_object()

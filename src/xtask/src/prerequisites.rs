@@ -1,8 +1,8 @@
 //! What the whole suite needs besides Rust, and how to get it: PostgreSQL's server programs,
-//! Chromium with its driver, Go, and the Python MCP client. Installed where missing; where that is
+//! Chromium with its driver, Go, Node, and MCP clients in Python and JavaScript. Installed where missing; where that is
 //! not possible the name of what will not run is returned, loudly.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -39,6 +39,11 @@ const PACKAGES: &[Package] = &[
         debian: "python3-venv",
         found: || on_path("python3"),
         needed_for: "the Python MCP client",
+    },
+    Package {
+        debian: "npm",
+        found: || on_path("npm"),
+        needed_for: "the JavaScript MCP clients",
     },
 ];
 
@@ -89,7 +94,58 @@ pub fn ensure(fast: bool, install: bool) -> Result<Vec<String>> {
             "the Python MCP client ({PYTHON_CLIENT} could not be installed)"
         ));
     }
+    let clients = NodeClients::new();
+    if install && !clients.ready() {
+        eprintln!("==> installing the JavaScript MCP clients");
+        clients.install();
+    }
+    if !clients.ready() {
+        not_run.push("the JavaScript MCP clients (npm could not install them)".to_owned());
+    }
     Ok(not_run)
+}
+
+/// The Inspector, the TypeScript client and a Node that is new enough for both, pinned by the lock
+/// file in `tests/node`, installed into `.cache/node`.
+struct NodeClients {
+    pinned: PathBuf,
+    installed: PathBuf,
+}
+
+impl NodeClients {
+    fn new() -> Self {
+        let root = super::root();
+        Self {
+            pinned: root.join("tests/node"),
+            installed: root.join(".cache/node"),
+        }
+    }
+
+    /// Installed, and from this lock file.
+    fn ready(&self) -> bool {
+        let lock = |folder: &Path| std::fs::read(folder.join("package-lock.json")).ok();
+        lock(&self.pinned).is_some_and(|pinned| lock(&self.installed) == Some(pinned))
+            && Command::new(self.installed.join("node_modules/.bin/node"))
+                .arg("--version")
+                .output()
+                .is_ok_and(|output| output.status.success())
+    }
+
+    fn install(&self) {
+        let copied = std::fs::create_dir_all(&self.installed).and_then(|()| {
+            for name in ["package.json", "package-lock.json"] {
+                std::fs::copy(self.pinned.join(name), self.installed.join(name))?;
+            }
+            Ok(())
+        });
+        if let Err(error) = copied {
+            eprintln!("    cannot prepare {}: {error}", self.installed.display());
+            return;
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+        run(npm.current_dir(&self.installed));
+    }
 }
 
 fn ready(python: &Path) -> bool {

@@ -22,6 +22,8 @@ const SLOW: &[&str] = &[
     "lifecycle",
     "processes",
     "accounts",
+    "rollouts",
+    "clients",
     "python_client",
     "browser",
     "readme",

@@ -66,7 +66,11 @@ fn server_may(request: &Attributes) -> bool {
     match resource {
         ("", "pods", "log") => request.verb == "get",
         ("", "pods" | "events" | "namespaces" | "nodes" | "replicationcontrollers", "")
-        | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets", "")
+        | (
+            "apps",
+            "replicasets" | "deployments" | "statefulsets" | "daemonsets" | "controllerrevisions",
+            "",
+        )
         | ("batch", "jobs" | "cronjobs", "")
         | ("policy", "poddisruptionbudgets", "")
         | ("autoscaling", "horizontalpodautoscalers", "") => {

@@ -1,5 +1,6 @@
 //! The controller manager's part: deployments, replica sets, deletion, and derived status.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,6 +16,8 @@ use crate::{clock, random};
 
 /// How long a ReplicaSet takes to notice that a pod is going.
 const REPLACE_AFTER: Duration = Duration::from_millis(300);
+/// Numbers a Deployment's templates, on it and on its ReplicaSets.
+const REVISION: &str = "deployment.kubernetes.io/revision";
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
@@ -115,7 +118,7 @@ impl Cluster {
                 deployment["spec"][field] = default;
             }
         }
-        deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1".into();
+        deployment["metadata"]["annotations"][REVISION] = "1".into();
         let deployment = self.store.insert(kind, deployment, at);
 
         let hash = random::template_hash(&template.to_string());
@@ -129,7 +132,7 @@ impl Cluster {
                 "labels": of_set["metadata"]["labels"],
                 "annotations": {
                     "deployment.kubernetes.io/desired-replicas": replicas.to_string(),
-                    "deployment.kubernetes.io/revision": "1",
+                    REVISION: "1",
                 },
                 "ownerReferences": [owner(&deployment, kind)],
             },
@@ -323,6 +326,59 @@ impl Cluster {
         }
     }
 
+    /// The ReplicaSet of a Deployment's newest revision.
+    pub fn newest_set(&self, deployment: &Value) -> Option<Arc<Value>> {
+        let revision = |set: &Value| annotation(set, REVISION)?.parse::<u64>().ok();
+        self.store
+            .list(by_plural("replicasets"), object::namespace(deployment))
+            .filter(|set| object::controller_uid(set) == Some(object::uid(deployment)))
+            .max_by_key(|set| revision(set))
+            .cloned()
+    }
+
+    /// Gives a Deployment a past: a revision before its newest, whose template is the newest one
+    /// with `change` made to it, and which has no pods any more.
+    pub fn insert_earlier_revision(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        at: Timestamp,
+        change: impl FnOnce(&mut Value),
+    ) {
+        let (deployments, sets) = (by_plural("deployments"), by_plural("replicasets"));
+        let Some(deployment) = self.store.get(deployments, namespace, name) else {
+            return;
+        };
+        let Some(newest) = self.newest_set(&deployment) else {
+            return;
+        };
+        let revision = annotation(&newest, REVISION).unwrap_or("1").to_owned();
+        let next = revision.parse::<u64>().unwrap_or(1) + 1;
+        for (kind, name) in [(deployments, name), (sets, object::name(&newest))] {
+            self.store.update(kind, namespace, name, |object| {
+                object["metadata"]["annotations"][REVISION] = next.to_string().into();
+            });
+        }
+        let mut template = newest["spec"]["template"].clone();
+        change(&mut template);
+        let hash = random::template_hash(&template.to_string());
+        template["metadata"]["labels"]["pod-template-hash"] = hash.clone().into();
+        let mut selector = newest["spec"]["selector"].clone();
+        selector["matchLabels"]["pod-template-hash"] = hash.clone().into();
+        let earlier = json!({
+            "metadata": {
+                "name": format!("{name}-{hash}"), "namespace": namespace,
+                "labels": template["metadata"]["labels"],
+                "annotations": {REVISION: revision},
+                "ownerReferences": [owner(&deployment, deployments)],
+            },
+            "spec": {"replicas": 0, "selector": selector, "template": template},
+            "status": {"replicas": 0},
+        });
+        self.store.insert(sets, earlier, at);
+        self.settle(namespace);
+    }
+
     fn pods_of<'a>(&'a self, owner: &'a Value) -> impl Iterator<Item = &'a Value> {
         self.store
             .list(by_plural("pods"), object::namespace(owner))
@@ -371,12 +427,7 @@ impl Cluster {
         let Some(deployment) = self.store.get(kind, namespace, name) else {
             return;
         };
-        let Some(set) = self
-            .store
-            .list(by_plural("replicasets"), namespace)
-            .find(|set| object::controller_uid(set) == Some(object::uid(&deployment)))
-            .cloned()
-        else {
+        let Some(set) = self.newest_set(&deployment) else {
             return;
         };
         let wanted = object::integer(&deployment, "/spec/replicas");

@@ -27,7 +27,7 @@ const fn kind(
     }
 }
 
-static KINDS: [Kind; 15] = [
+static KINDS: [Kind; 16] = [
     kind("", "v1", "Namespace", "namespaces", false),
     kind("", "v1", "Node", "nodes", false),
     kind("", "v1", "Pod", "pods", true),
@@ -44,6 +44,13 @@ static KINDS: [Kind; 15] = [
     kind("apps", "v1", "ReplicaSet", "replicasets", true),
     kind("apps", "v1", "StatefulSet", "statefulsets", true),
     kind("apps", "v1", "DaemonSet", "daemonsets", true),
+    kind(
+        "apps",
+        "v1",
+        "ControllerRevision",
+        "controllerrevisions",
+        true,
+    ),
     kind("batch", "v1", "Job", "jobs", true),
     kind("batch", "v1", "CronJob", "cronjobs", true),
     kind(

@@ -150,6 +150,14 @@ pub fn seed(cluster: &mut Cluster) -> Result<(), Refusal> {
             workload.age(cluster, pod, index, now);
         }
     }
+    // The night before its pods began to run out of memory, checkout had more of it.
+    cluster.insert_earlier_revision("shop", "checkout", ago(now, 26 * 60), |template| {
+        let container = &mut template["spec"]["containers"][0];
+        container["image"] = "registry.example/shop/checkout:2.8.0".into();
+        for part in ["limits", "requests"] {
+            container["resources"][part]["memory"] = "512Mi".into();
+        }
+    });
     for (namespace, name, minimum) in [
         ("shop", "checkout", 1),
         ("shop", "cart", 1),

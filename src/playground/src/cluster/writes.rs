@@ -247,7 +247,7 @@ fn change(
         .store
         .update(kind, namespace, name, |object| *object = after);
     if kind.plural == "deployments" && replicas != before["spec"]["replicas"] {
-        scale(cluster, namespace, object::uid(&before), &replicas);
+        scale(cluster, &before, &replicas);
     }
     if kind.plural == "pods" && object::is_terminating(&before) {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
@@ -267,18 +267,15 @@ fn change(
     Ok((StatusCode::OK, Value::clone(&object)))
 }
 
-fn scale(cluster: &mut Cluster, namespace: &str, deployment: &str, replicas: &Value) {
-    let sets = by_plural("replicasets");
-    let owned = cluster
-        .store
-        .list(sets, namespace)
-        .find(|set| object::controller_uid(set) == Some(deployment))
-        .map(|set| object::name(set).to_owned());
-    if let Some(name) = owned {
-        cluster.store.update(sets, namespace, &name, |set| {
-            set["spec"]["replicas"] = replicas.clone();
-        });
-        cluster.reconcile(namespace, &name);
+fn scale(cluster: &mut Cluster, deployment: &Value, replicas: &Value) {
+    if let Some(set) = cluster.newest_set(deployment) {
+        let (namespace, name) = (object::namespace(&set), object::name(&set));
+        cluster
+            .store
+            .update(by_plural("replicasets"), namespace, name, |set| {
+                set["spec"]["replicas"] = replicas.clone();
+            });
+        cluster.reconcile(namespace, name);
     }
 }
 

@@ -7,9 +7,11 @@ pub mod answers;
 pub mod arguments;
 pub mod audit;
 pub mod auth;
+pub mod prompts;
 pub mod propose;
 pub mod reads;
 pub mod redact;
+pub mod resources;
 pub mod schema;
 pub mod tools;
 
@@ -22,9 +24,10 @@ use countersign_telemetry::metric;
 use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
-    Implementation, JsonObject, ListResourceTemplatesResult, ListToolsResult,
-    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
-    ResourceContents, ResourceTemplate, ServerCapabilities, ServerConfig, Tool,
+    GetPromptRequestParams, GetPromptResponse, Implementation, JsonObject, ListPromptsResult,
+    ListResourceTemplatesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
+    ServerCapabilities, ServerConfig, Tool,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -37,6 +40,7 @@ use answers::{Answer, Complaint};
 use arguments::fit;
 use audit::Recorder;
 use auth::{Caller, Gate};
+use prompts::{Filled, PromptName};
 use reads::View;
 use tools::ToolName;
 
@@ -188,15 +192,7 @@ impl Handler {
             ));
         }
         if tool.reads_cluster() {
-            let (clusters, now) = match &self.source {
-                Source::Server(app) => (&app.clusters, app.clock.now()),
-                Source::Standalone(alone) => (&alone.clusters, alone.clock.now()),
-            };
-            let view = View {
-                clusters,
-                caller,
-                now,
-            };
+            let view = self.view(caller);
             let (name, schema) = (tool.as_str(), tool.input_schema());
             return match tool {
                 ToolName::GetPodLogs => view.get_pod_logs(fit(name, schema, arguments)?).await,
@@ -250,6 +246,32 @@ impl Handler {
             | ToolName::ListNodes
             | ToolName::GetPodLogs => Err(misrouted(tool)),
         }
+    }
+
+    fn view<'a>(&'a self, caller: &'a Caller) -> View<'a> {
+        let (clusters, now) = match &self.source {
+            Source::Server(app) => (&app.clusters, app.clock.now()),
+            Source::Standalone(alone) => (&alone.clusters, alone.clock.now()),
+        };
+        View {
+            clusters,
+            caller,
+            now,
+        }
+    }
+
+    /// A prompt whose cluster and namespace exist for this caller.
+    async fn fill(
+        &self,
+        prompt: PromptName,
+        arguments: JsonObject,
+        caller: &Caller,
+    ) -> Result<Filled, Complaint> {
+        let filled = prompt.fill(arguments)?;
+        let view = self.view(caller);
+        let cluster = view.cluster(filled.cluster.as_deref())?;
+        cluster.scopes(filled.namespace.as_deref()).await?;
+        Ok(filled)
     }
 
     /// Leaves the audit row and the numbers of one call.
@@ -307,6 +329,7 @@ impl ServerHandler for Handler {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_resources()
+            .enable_prompts()
             .build();
         let mut instructions = INSTRUCTIONS.to_owned();
         if let Source::Standalone(alone) = &self.source {
@@ -380,11 +403,8 @@ impl ServerHandler for Handler {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        let template = ResourceTemplate::new("action://{action_id}", "action")
-            .with_title("A proposed action")
-            .with_description("The state of one of your proposals, as get_action gives it.")
-            .with_mime_type("application/json");
-        Ok(ListResourceTemplatesResult::with_all_items(vec![template]))
+        let all = resources::templates();
+        Ok(ListResourceTemplatesResult::with_all_items(all))
     }
 
     async fn read_resource(
@@ -394,17 +414,14 @@ impl ServerHandler for Handler {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let started = Instant::now();
         let caller = self.caller(&context)?;
-        let Some(id) = request.uri.strip_prefix("action://") else {
-            let shown = countersign_domain::one_line(&request.uri, 80);
-            return Err(ErrorData::resource_not_found(
-                format!("there is no resource `{shown}`: use action://ACTION_ID"),
-                None,
-            ));
+        let mut inputs = JsonObject::from_iter([("uri".to_owned(), request.uri.as_str().into())]);
+        let answer = match resources::behind(&request.uri) {
+            Ok((tool, arguments)) => {
+                inputs.clone_from(&arguments);
+                self.answer(tool, arguments, &caller).await
+            }
+            Err(complaint) => Err(complaint),
         };
-        let arguments =
-            JsonObject::from_iter([("action_id".to_owned(), serde_json::Value::from(id))]);
-        let inputs = redact::inputs(&arguments);
-        let answer = self.answer(ToolName::GetAction, arguments, &caller).await;
         let (outcome, action) = match &answer {
             Ok(answer) => (answer.outcome, answer.action),
             Err(complaint) => (complaint.code, complaint.action),
@@ -415,12 +432,49 @@ impl ServerHandler for Handler {
             outcome,
             action,
         };
+        let inputs = redact::inputs(&inputs);
         self.record("resource", false, inputs, call).await;
         let answer =
             answer.map_err(|complaint| ErrorData::resource_not_found(complaint.message, None))?;
         let contents = ResourceContents::text(answer.structured.to_string(), request.uri)
             .with_mime_type("application/json");
         Ok(ReadResourceResult::new(vec![contents]).into())
+    }
+
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let all = PromptName::ALL.map(PromptName::prompt);
+        Ok(ListPromptsResult::with_all_items(all.into()))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let started = Instant::now();
+        let caller = self.caller(&context)?;
+        let arguments = request.arguments.unwrap_or_default();
+        let inputs = redact::inputs(&arguments);
+        let filled = match PromptName::named(&request.name) {
+            Ok(prompt) => self.fill(prompt, arguments, &caller).await,
+            Err(complaint) => Err(complaint),
+        };
+        let call = Call {
+            started,
+            caller: &caller,
+            outcome: filled
+                .as_ref()
+                .map_or_else(|complaint| complaint.code, |_| "ok"),
+            action: None,
+        };
+        self.record("prompt", false, inputs, call).await;
+        let filled =
+            filled.map_err(|complaint| ErrorData::invalid_params(complaint.message, None))?;
+        Ok(filled.result.into())
     }
 }
 

@@ -349,3 +349,123 @@ async fn events_are_newest_first_wherever_they_stand_in_the_list() {
     let wrong = call(&client, "get_recent_events", wrong).await;
     assert!(bad(&wrong).contains("as manifests write it"));
 }
+
+#[tokio::test]
+async fn pods_are_resources_and_answer_as_their_tool_does() {
+    use rmcp::model::ReadResourceRequestParams;
+    let world = World::start().await;
+    let client = world.client(KEY).await;
+    let templates = client.list_all_resource_templates().await.unwrap();
+    let addresses: Vec<&str> = templates
+        .iter()
+        .map(|one| one.uri_template.as_str())
+        .collect();
+    assert_eq!(
+        addresses,
+        ["action://{action_id}", "pod://{cluster}/{namespace}/{name}"]
+    );
+    let read = async |client: &crate::world::Client, address: &str| {
+        let answer = client
+            .read_resource(ReadResourceRequestParams::new(address))
+            .await;
+        answer.map(|answer| serde_json::to_value(answer.contents).unwrap()[0].clone())
+    };
+    let pod = read(&client, "pod://prod/shop/web-1-aaaaa").await.unwrap();
+    assert_eq!(pod["mimeType"], "application/json");
+    let body: Value = serde_json::from_str(pod["text"].as_str().unwrap()).unwrap();
+    assert_eq!(body["failing"]["reason"], "CrashLoopBackOff");
+    let narrow = world.client(NARROW_KEY).await;
+    for (client, address, want) in [
+        (
+            &client,
+            "pod://prod/shop/web-1-aaaab",
+            "near it are: web-1-aaaaa",
+        ),
+        (&client, "pod://prd/shop/web-1-aaaaa", "there is: prod"),
+        (
+            &client,
+            "pod://prod/shop",
+            "use action://ACTION_ID or pod://",
+        ),
+        (
+            &narrow,
+            "pod://prod/billing/ledger-1-zzzzz",
+            "there is no namespace `billing`",
+        ),
+    ] {
+        let told = read(client, address).await.unwrap_err().to_string();
+        assert!(told.contains(want), "{address}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn prompts_lead_through_the_tools_and_check_their_arguments() {
+    use rmcp::model::GetPromptRequestParams;
+    let world = World::start().await;
+    let client = world.client(KEY).await;
+    let prompts = client.list_all_prompts().await.unwrap();
+    let names: Vec<&str> = prompts.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["triage_cluster", "triage_pod"]);
+    let needed: Vec<&str> = prompts[1]
+        .arguments
+        .iter()
+        .flatten()
+        .filter(|argument| argument.required == Some(true))
+        .map(|argument| argument.name.as_str())
+        .collect();
+    assert_eq!(needed, ["namespace", "pod"]);
+    let get = async |client: &crate::world::Client, name: &str, arguments: Value| {
+        let mut params = GetPromptRequestParams::new(name);
+        params.arguments = arguments.as_object().cloned();
+        let answer = client.get_prompt(params).await;
+        answer.map(|answer| serde_json::to_string(&answer.messages).unwrap())
+    };
+    let whole = get(&client, "triage_cluster", json!({})).await.unwrap();
+    let tools = client.list_all_tools().await.unwrap();
+    for word in whole.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
+        let is_tool = ["list_", "get_", "restart_", "wait_"]
+            .iter()
+            .any(|p| word.starts_with(p));
+        let known = tools.iter().any(|tool| tool.name == word);
+        assert!(!is_tool || known, "{word} is no tool");
+    }
+    let pod = json!({"namespace": "shop", "pod": "web-1-aaaaa"});
+    let pod = get(&client, "triage_pod", pod).await.unwrap();
+    assert!(pod.contains("pod web-1-aaaaa in namespace shop"));
+    let narrow = world.client(NARROW_KEY).await;
+    for (client, name, arguments, want) in [
+        (
+            &client,
+            "triage_pod",
+            json!({"namespace": "shop"}),
+            "`pod` is missing",
+        ),
+        (
+            &client,
+            "triage_pod",
+            json!({"namespace": "a b", "pod": "x"}),
+            "cannot be right",
+        ),
+        (
+            &client,
+            "triage_cluster",
+            json!({"cluster": "prd"}),
+            "there is: prod",
+        ),
+        (
+            &client,
+            "triage_world",
+            json!({}),
+            "the prompts are triage_cluster",
+        ),
+        (
+            &narrow,
+            "triage_cluster",
+            json!({"namespace": "billing"}),
+            "no namespace `billing`",
+        ),
+    ] {
+        let told = get(client, name, arguments).await.unwrap_err().to_string();
+        assert!(told.contains(want), "{name}: {told}");
+    }
+}

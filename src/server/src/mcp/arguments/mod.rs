@@ -24,12 +24,12 @@ pub use logs::*;
 pub use workloads::*;
 
 /// A DNS-1123 label; the API server enforces the same.
-const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+pub(super) const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// A DNS-1123 subdomain.
 const POD: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 /// The operator's names.
-const CLUSTER: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.:/@]*[A-Za-z0-9])?$";
+pub(super) const CLUSTER: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.:/@]*[A-Za-z0-9])?$";
 /// A name, with a kind in front or without.
 const WORKLOAD: &str = "^([A-Za-z]+/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// A cursor or a key: printable ASCII without spaces.

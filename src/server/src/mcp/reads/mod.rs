@@ -162,7 +162,7 @@ impl ClusterView<'_> {
     }
 
     /// Where to look: one pass over everything, or one for each namespace that this caller may see.
-    async fn scopes<'s>(
+    pub(super) async fn scopes<'s>(
         &'s self,
         namespace: Option<&'s str>,
     ) -> Result<Vec<Option<&'s str>>, Complaint> {
