@@ -207,6 +207,11 @@ impl<'a> FailingCollector<'a> {
         }
     }
 
+    /// Pods with any labels are asked for.
+    pub(super) fn wants_all(&self) -> bool {
+        self.filter.labels.is_none()
+    }
+
     /// Whether a pod with these labels is asked for.
     pub(super) fn wants(&self, labels: impl FnOnce() -> BTreeMap<String, String>) -> bool {
         let selector = self.filter.labels.as_ref();

@@ -103,7 +103,7 @@ impl ProbeKind {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct WireDetail {
     spec: WireSpec,
     #[serde(default)]
@@ -116,7 +116,7 @@ struct WireStatus {
     qos_class: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireSpec {
     priority_class_name: Option<String>,

@@ -20,6 +20,7 @@ use super::records::{
     EventRecord, JobState, NamespaceRecord, OwnerChain, OwnerLookup, OwnerRef, PdbRecord, PodPhase,
     PodRecord, VersionRecord, WorkloadRecord,
 };
+use super::watch::Decode;
 use super::wire::{List, WireEvent, WireNamespace, WirePdb};
 use super::wire_pod::WirePod;
 use super::wire_workload::WireWorkload;
@@ -491,7 +492,7 @@ impl KubeReader {
 
     /// One page of a list. An object that does not decode is left out and counted: one such
     /// object must not hide all the others.
-    pub(super) async fn page<W: DeserializeOwned>(
+    pub(super) async fn page<W: Decode>(
         &self,
         path: &str,
         query: &[(&str, Option<&str>)],
@@ -512,7 +513,7 @@ impl KubeReader {
             .connection
             .get_raw(&format!("{path}?{query}"), what)
             .await?;
-        let (metadata, items, unreadable) = match decode::<List<W>>(&answer.body, what) {
+        let (metadata, items, unreadable) = match W::list(&answer.body) {
             Ok(page) => (page.metadata, page.items, 0),
             Err(error) => {
                 let page: List<serde_json::Value> = decode(&answer.body, what)?;
@@ -520,7 +521,7 @@ impl KubeReader {
                 let items: Vec<W> = page
                     .items
                     .into_iter()
-                    .filter_map(|item| serde_json::from_value(item).ok())
+                    .filter_map(|item| W::object(item).ok())
                     .collect();
                 let unreadable = all - items.len();
                 tracing::warn!(%error, unreadable, "objects of a list cannot be read");

@@ -15,6 +15,7 @@ use super::error::KubeError;
 use super::events::newest_first;
 use super::failing::Thresholds;
 use super::grouping::{FailingCollector, FailingFilter};
+use super::pod_detail::PodDetail;
 use super::reader::{KINDS, KubeReader, WorkloadLookup, owner_chain};
 use super::records::{EventRecord, NodeRecord, OwnerLookup, OwnerRef, PodRecord, WorkloadRecord};
 
@@ -202,8 +203,21 @@ impl Reading {
     /// One pod. A failed pod of a Job comes with the Job's state.
     pub async fn get_pod(&self, namespace: &str, name: &str) -> Result<PodRecord, KubeError> {
         let held = self.ask(|cache| cache.pod(namespace, name, self.now));
+        let held = held.map(|held| held.map(|whole| whole.pod));
         self.either(held, self.reads.live.get_pod(namespace, name))
             .await
+    }
+
+    /// One pod with what only a close look needs.
+    pub async fn get_pod_in_detail(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(PodRecord, PodDetail), KubeError> {
+        let held = self.ask(|cache| cache.pod(namespace, name, self.now));
+        let held = held.map(|held| held.map(|whole| (whole.pod, whole.detail)));
+        let live = self.reads.live.get_pod_in_detail(namespace, name);
+        self.either(held, live).await
     }
 
     /// Pods of a scope in the API's order. Prefer [`Self::collect_failing`]: it holds no list.
@@ -229,6 +243,7 @@ impl Reading {
             let mut names = Vec::new();
             let see = |pod: &PodRecord| names.push(pod.name.clone());
             self.reads.live.each_pod(Some(namespace), see).await?;
+            names.sort_unstable();
             Ok(names)
         };
         self.either(held, live).await

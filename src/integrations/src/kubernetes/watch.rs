@@ -5,10 +5,13 @@
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::connection::Chunks;
 use super::error::KubeError;
-use super::wire::Meta;
+use super::pod_detail::WireDetail;
+use super::wire::{List, Meta};
+use super::wire_pod::WirePod;
 
 /// etcd refuses objects above 1.5 MiB; escaping may make them larger on the wire.
 const LONGEST_LINE: usize = 8 << 20;
@@ -52,6 +55,77 @@ impl WatchError {
     /// The resource version is too old: only a new list helps.
     pub(super) fn is_expired(&self) -> bool {
         self.code == 410 || matches!(self.reason.as_str(), "Expired" | "Gone")
+    }
+}
+
+/// What a line, a page or an object is decoded into.
+pub(super) trait Decode: Sized {
+    fn line(line: &[u8]) -> serde_json::Result<WatchLine<Self>>;
+    fn list(body: &[u8]) -> serde_json::Result<List<Self>>;
+    fn object(object: Value) -> serde_json::Result<Self>;
+}
+
+impl<W: DeserializeOwned> Decode for W {
+    fn line(line: &[u8]) -> serde_json::Result<WatchLine<Self>> {
+        serde_json::from_slice(line)
+    }
+
+    fn list(body: &[u8]) -> serde_json::Result<List<Self>> {
+        serde_json::from_slice(body)
+    }
+
+    fn object(object: Value) -> serde_json::Result<Self> {
+        serde_json::from_value(object)
+    }
+}
+
+/// A pod with its details: both shapes of one text. Reading it twice costs less than any copy.
+pub(super) struct WirePodInFull {
+    pub pod: WirePod,
+    pub detail: WireDetail,
+}
+
+impl Decode for WirePodInFull {
+    fn line(line: &[u8]) -> serde_json::Result<WatchLine<Self>> {
+        let whole = |pod: WirePod| -> serde_json::Result<Self> {
+            let detail = match serde_json::from_slice(line)? {
+                WatchLine::Added(detail)
+                | WatchLine::Modified(detail)
+                | WatchLine::Deleted(detail) => detail,
+                WatchLine::Bookmark(_) | WatchLine::Error(_) => WireDetail::default(),
+            };
+            Ok(Self { pod, detail })
+        };
+        Ok(match serde_json::from_slice(line)? {
+            WatchLine::Added(pod) => WatchLine::Added(whole(pod)?),
+            WatchLine::Modified(pod) => WatchLine::Modified(whole(pod)?),
+            WatchLine::Deleted(pod) => WatchLine::Deleted(whole(pod)?),
+            WatchLine::Bookmark(bookmark) => WatchLine::Bookmark(bookmark),
+            WatchLine::Error(error) => WatchLine::Error(error),
+        })
+    }
+
+    fn list(body: &[u8]) -> serde_json::Result<List<Self>> {
+        let pods: List<WirePod> = serde_json::from_slice(body)?;
+        let details: List<WireDetail> = serde_json::from_slice(body)?;
+        let both = pods.items.into_iter().zip(details.items);
+        Ok(List {
+            metadata: pods.metadata,
+            items: both.map(|(pod, detail)| Self { pod, detail }).collect(),
+        })
+    }
+
+    fn object(object: Value) -> serde_json::Result<Self> {
+        Ok(Self {
+            pod: serde_json::from_value(object.clone())?,
+            detail: serde_json::from_value(object)?,
+        })
+    }
+}
+
+impl Identified for WirePodInFull {
+    fn meta(&self) -> &Meta {
+        self.pod.meta()
     }
 }
 
@@ -111,7 +185,7 @@ impl WatchStream {
     /// The next line, or nothing when the server has ended the watch.
     ///
     /// Cancelling the future loses nothing.
-    pub(super) async fn next<W: DeserializeOwned>(
+    pub(super) async fn next<W: Decode>(
         &mut self,
         what: &str,
     ) -> Result<Option<Told<W>>, KubeError> {
@@ -156,8 +230,8 @@ impl WatchStream {
     }
 }
 
-fn decode<W: DeserializeOwned>(line: &[u8]) -> Told<W> {
-    if let Ok(line) = serde_json::from_slice(line) {
+fn decode<W: Decode>(line: &[u8]) -> Told<W> {
+    if let Ok(line) = W::line(line) {
         return Told::Line(line);
     }
     match serde_json::from_slice::<WatchLine<Identity>>(line) {

@@ -470,7 +470,8 @@ impl Watching {
         self.bookmarked = true;
         let world = self.shared.world.lock().unwrap();
         if !world.quiet {
-            let version = world.version.to_string();
+            // Never beyond what was told.
+            let version = self.from.to_string();
             let mark = json!({"kind": "X", "metadata": {"resourceVersion": version}});
             self.pending.extend(line("BOOKMARK", &mark).bytes());
         }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the test failing")]
 
+mod agreement;
 mod api;
 mod faults;
 mod namespaces;

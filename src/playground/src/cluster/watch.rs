@@ -21,6 +21,9 @@ use super::store::{Change, ChangeKind};
 
 /// A real server ends a watch after a random 30 to 60 minutes.
 const LONGEST: u64 = 1800;
+/// Bookmarks come about once a minute, and this long before the end of a watch.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 struct Watch {
     shared: Arc<Shared>,
@@ -32,6 +35,8 @@ struct Watch {
     seen: u64,
     ready: VecDeque<Bytes>,
     until: Instant,
+    /// When the next bookmark is due, for a client that wants them.
+    bookmark: Option<Instant>,
     ended: bool,
 }
 
@@ -75,8 +80,12 @@ pub fn watch(
         seen: from,
         ready: VecDeque::new(),
         until: Instant::now() + Duration::from_secs(seconds.min(LONGEST)),
+        bookmark: None,
         ended: false,
     };
+    if asked.flag("allowWatchBookmarks") {
+        watch.bookmark = watch.next_bookmark();
+    }
     if from == 0 || initial {
         watch.seen = cluster.store.version();
         for object in cluster.store.list(kind, &watch.namespace) {
@@ -87,7 +96,7 @@ pub fn watch(
         if initial && asked.flag("allowWatchBookmarks") {
             watch
                 .ready
-                .push_back(line("BOOKMARK", &bookmark(kind, watch.seen)));
+                .push_back(line("BOOKMARK", &initial_events_end(kind, watch.seen)));
         }
     } else if from < cluster.store.oldest_watchable() {
         // After the request was accepted, errors travel as events: HTTP stays 200.
@@ -128,11 +137,24 @@ impl Watch {
             if !self.ready.is_empty() {
                 continue;
             }
+            let bookmark = self.bookmark;
             tokio::select! {
                 changed = self.written.changed() => self.ended = changed.is_err(),
                 () = tokio::time::sleep_until(self.until) => self.ended = true,
+                () = at(bookmark) => {
+                    let mark = line("BOOKMARK", &bookmark_at(self.kind, self.seen));
+                    self.ready.push_back(mark);
+                    self.bookmark = self.next_bookmark();
+                }
             }
         }
+    }
+
+    /// In a minute or just before the end, as the API server does it; none after that.
+    fn next_bookmark(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let last = self.until.checked_sub(LAST_WORDS)?;
+        (now < last).then(|| last.min(now + BOOKMARKS))
     }
 
     /// Takes what happened since the last look.
@@ -176,14 +198,25 @@ impl Watch {
     }
 }
 
-fn bookmark(kind: &Kind, version: u64) -> Value {
+/// At that time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn bookmark_at(kind: &Kind, version: u64) -> Value {
     json!({
         "kind": kind.kind, "apiVersion": kind.api_version(),
-        "metadata": {
-            "resourceVersion": version.to_string(), "creationTimestamp": null,
-            "annotations": {"k8s.io/initial-events-end": "true"},
-        },
+        "metadata": {"resourceVersion": version.to_string(), "creationTimestamp": null},
     })
+}
+
+fn initial_events_end(kind: &Kind, version: u64) -> Value {
+    let mut bookmark = bookmark_at(kind, version);
+    bookmark["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    bookmark
 }
 
 fn line(event: &str, object: &Value) -> Bytes {

@@ -271,7 +271,7 @@ impl<S: Shelf> Feed<S> {
         let path = collection(group, self.namespace.as_deref(), plural)?;
         let begun = supply.clock.now();
         let (mut shelf, mut unreadable) = (S::default(), 0);
-        let mut next = None;
+        let (mut next, mut version) = (None, None);
         loop {
             let _turn = supply.turn.acquire().await;
             let page = supply
@@ -279,12 +279,14 @@ impl<S: Shelf> Feed<S> {
                 .page::<S::Wire>(&path, &[], plural, supply.settings.page, next)
                 .await?;
             unreadable += page.unreadable;
+            // Later pages may be of a later version: what changed in between comes again.
+            version = version.or(page.resource_version);
             for wire in page.items {
                 shelf.put(wire, kind);
             }
             next = page.next;
             if next.is_none() {
-                let version = page.resource_version.ok_or_else(|| KubeError::Unexpected {
+                let version = version.ok_or_else(|| KubeError::Unexpected {
                     what: plural.to_owned(),
                     problem: "the list has no resource version".to_owned(),
                 })?;

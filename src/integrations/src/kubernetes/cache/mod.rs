@@ -11,6 +11,8 @@ mod packing;
 mod shelf;
 mod suspects;
 mod symbols;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +33,7 @@ use super::records::{
 };
 pub(super) use feed::Looked;
 use feed::{Feed, Resource, Supply};
+pub(super) use packed_pod::PodInFull;
 use shelf::{Events, Plain, Pods, Workloads};
 
 /// After a failed live read old data is given out at once for this long: nobody waits for the same
@@ -193,20 +196,22 @@ impl Cache {
         namespace: &str,
         name: &str,
         now: Timestamp,
-    ) -> Option<Looked<PodRecord>> {
+    ) -> Option<Looked<PodInFull>> {
         let scope = Scope::namespace(namespace);
         let looked = self.look(&self.pods, &scope, now, |pods| pods.get(namespace, name))?;
-        let mut pod = found(looked)?;
-        if needs_job(&pod.data) {
-            let jobs = self.with_jobs(&scope, now, |job| pod.data.job = job(&pod.data))?;
-            pod = pod.and(&jobs);
+        let mut whole = found(looked)?;
+        if needs_job(&whole.data.pod) {
+            let pod = &mut whole.data.pod;
+            let jobs = self.with_jobs(&scope, now, |job| pod.job = job(pod))?;
+            whole = whole.and(&jobs);
         }
-        Some(pod)
+        Some(whole)
     }
 
     pub(super) fn pods(&self, scope: &Scope, now: Timestamp) -> Option<Looked<Vec<PodRecord>>> {
         let looked = self.look(&self.pods, scope, now, |pods| -> Vec<PodRecord> {
-            pods.records(|namespace| scope.covers(namespace)).collect()
+            let pods = pods.records(|namespace| scope.covers(namespace));
+            pods.map(|whole| whole.pod).collect()
         })?;
         let mut pods = looked.map(|parts| parts.into_iter().flatten().collect::<Vec<_>>());
         if pods.data.iter().any(needs_job) {
@@ -255,6 +260,10 @@ impl Cache {
                         } else {
                             collector.see(&pod);
                         }
+                        continue;
+                    }
+                    if collector.wants_all() {
+                        collector.pass(1);
                         continue;
                     }
                     // Neighbours are mostly of one workload and have the same labels.

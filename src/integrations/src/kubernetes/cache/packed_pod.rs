@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::super::pod_detail::{ContainerDetail, PodDetail, Probe, ProbeKind};
 use super::super::records::{
     ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState, OwnerRef,
     PodPhase, PodRecord, Requests, RestartPolicy, Terminated, Volumes,
@@ -13,8 +14,15 @@ use super::super::records::{
 use super::packing::{Pack, Packer, Unpacker, pack_choice, pack_symbols, unpack_symbols};
 use super::symbols::Symbols;
 
+/// A pod with what only a close look needs.
+pub(in super::super) struct PodInFull {
+    pub pod: PodRecord,
+    pub detail: PodDetail,
+}
+
 /// The bytes of a pod. The labels stand first, so that a selector need not read the rest.
-pub(super) fn pack(pod: &PodRecord, symbols: &mut Symbols) -> Box<[u8]> {
+pub(super) fn pack(whole: &PodInFull, symbols: &mut Symbols) -> Box<[u8]> {
+    let PodInFull { pod, detail } = whole;
     let PodRecord {
         namespace: _,
         name: _,
@@ -71,11 +79,29 @@ pub(super) fn pack(pod: &PodRecord, symbols: &mut Symbols) -> Box<[u8]> {
     containers.pack(to);
     volumes.pack(to);
     requests.pack(to);
+    // At the end: most looks do not get that far.
+    detail.pack(to);
     bytes.into_boxed_slice()
 }
 
 pub(super) fn unpack(namespace: &str, name: &str, bytes: &[u8], symbols: &Symbols) -> PodRecord {
+    pod(namespace, name, &mut Unpacker { bytes, symbols })
+}
+
+pub(super) fn unpack_in_full(
+    namespace: &str,
+    name: &str,
+    bytes: &[u8],
+    symbols: &Symbols,
+) -> PodInFull {
     let from = &mut Unpacker { bytes, symbols };
+    PodInFull {
+        pod: pod(namespace, name, from),
+        detail: PodDetail::unpack(from),
+    }
+}
+
+fn pod(namespace: &str, name: &str, from: &mut Unpacker<'_>) -> PodRecord {
     let labels = BTreeMap::unpack(from);
     // Fields are evaluated in the order in which they are written: that of `pack`.
     PodRecord {
@@ -314,3 +340,94 @@ impl Pack for Volumes {
         }
     }
 }
+
+impl Pack for PodDetail {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Self {
+            qos_class,
+            priority_class,
+            image_pull_secrets,
+            active_deadline_seconds,
+            containers,
+        } = self;
+        for class in [qos_class, priority_class] {
+            to.maybe(class.as_ref(), |to, class| to.symbol(class));
+        }
+        pack_symbols(image_pull_secrets, to);
+        to.maybe(active_deadline_seconds.as_ref(), |to, seconds| {
+            to.signed(*seconds);
+        });
+        containers.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Self {
+        Self {
+            qos_class: from.maybe(Unpacker::symbol),
+            priority_class: from.maybe(Unpacker::symbol),
+            image_pull_secrets: unpack_symbols(from),
+            active_deadline_seconds: from.maybe(Unpacker::signed),
+            containers: Vec::unpack(from),
+        }
+    }
+}
+
+impl Pack for ContainerDetail {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Self {
+            name,
+            requests,
+            limits,
+            probes,
+        } = self;
+        to.symbol(name);
+        requests.pack(to);
+        limits.pack(to);
+        probes.pack(to);
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Self {
+        Self {
+            name: from.symbol(),
+            requests: BTreeMap::unpack(from),
+            limits: BTreeMap::unpack(from),
+            probes: Vec::unpack(from),
+        }
+    }
+}
+
+impl Pack for Probe {
+    fn pack(&self, to: &mut Packer<'_>) {
+        let Self {
+            kind,
+            check,
+            failures,
+            period_seconds,
+            timeout_seconds,
+            initial_delay_seconds,
+        } = self;
+        kind.pack(to);
+        to.symbol(check);
+        for number in [
+            failures,
+            period_seconds,
+            timeout_seconds,
+            initial_delay_seconds,
+        ] {
+            to.number((*number).into());
+        }
+    }
+
+    fn unpack(from: &mut Unpacker<'_>) -> Self {
+        let number = |from: &mut Unpacker<'_>| u32::try_from(from.number()).unwrap_or(u32::MAX);
+        Self {
+            kind: ProbeKind::unpack(from),
+            check: from.symbol(),
+            failures: number(from),
+            period_seconds: number(from),
+            timeout_seconds: number(from),
+            initial_delay_seconds: number(from),
+        }
+    }
+}
+
+pack_choice!(ProbeKind: Startup = 0, Readiness = 1, Liveness = 2; else Startup);

@@ -7,15 +7,13 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 
-use super::super::records::{EventRecord, NamespaceRecord, NodeRecord, PodRecord, WorkloadRecord};
-use super::super::watch::Identified;
+use super::super::records::{EventRecord, NamespaceRecord, NodeRecord, WorkloadRecord};
+use super::super::watch::{Decode, Identified, WirePodInFull};
 use super::super::wire::{WireEvent, WireNamespace};
 use super::super::wire_node::WireNode;
-use super::super::wire_pod::WirePod;
 use super::super::wire_workload::WireWorkload;
-use super::packed_pod;
+use super::packed_pod::{self, PodInFull};
 use super::packed_workload::{pack_event, pack_workload, unpack_event, unpack_workload};
 use super::suspects::Suspicion;
 use super::symbols::Symbols;
@@ -29,7 +27,7 @@ const MOST_EVENTS_IN_ALL: usize = 40_000;
 
 /// What a feed fills.
 pub(super) trait Shelf: Default + Send + Sync + 'static {
-    type Wire: DeserializeOwned + Identified + Send + 'static;
+    type Wire: Decode + Identified + Send + 'static;
 
     /// Takes in a new or changed object. `kind` is the API's name of its kind.
     fn put(&mut self, wire: Self::Wire, kind: &'static str);
@@ -42,7 +40,7 @@ pub(super) trait Shelf: Default + Send + Sync + 'static {
 pub(super) trait Packed: Sized + Send + Sync + 'static {
     /// What is known of a record without unpacking it.
     type Note: Copy + Send + Sync;
-    type Wire: DeserializeOwned + Identified + Send + 'static;
+    type Wire: Decode + Identified + Send + 'static;
 
     fn from_wire(wire: Self::Wire, kind: &'static str) -> Self;
     fn key(&self) -> (&str, &str);
@@ -161,23 +159,26 @@ impl<R: Packed> PackedShelf<R> {
     }
 }
 
-pub(super) type Pods = PackedShelf<PodRecord>;
+pub(super) type Pods = PackedShelf<PodInFull>;
 pub(super) type Workloads = PackedShelf<WorkloadRecord>;
 
-impl Packed for PodRecord {
+impl Packed for PodInFull {
     type Note = Suspicion;
-    type Wire = WirePod;
+    type Wire = WirePodInFull;
 
-    fn from_wire(wire: WirePod, _kind: &'static str) -> Self {
-        wire.into()
+    fn from_wire(wire: WirePodInFull, _kind: &'static str) -> Self {
+        Self {
+            pod: wire.pod.into(),
+            detail: wire.detail.into(),
+        }
     }
 
     fn key(&self) -> (&str, &str) {
-        (&self.namespace, &self.name)
+        (&self.pod.namespace, &self.pod.name)
     }
 
     fn note(&self) -> Suspicion {
-        Suspicion::of(self)
+        Suspicion::of(&self.pod)
     }
 
     fn pack(&self, symbols: &mut Symbols) -> Box<[u8]> {
@@ -185,7 +186,7 @@ impl Packed for PodRecord {
     }
 
     fn unpack(namespace: &str, name: &str, bytes: &[u8], symbols: &Symbols) -> Self {
-        packed_pod::unpack(namespace, name, bytes, symbols)
+        packed_pod::unpack_in_full(namespace, name, bytes, symbols)
     }
 }
 
@@ -270,7 +271,7 @@ where
 
 /// Kinds of which all objects are held. Their number is bounded by the cluster's own size.
 pub(super) trait Unbounded {}
-impl Unbounded for PodRecord {}
+impl Unbounded for PodInFull {}
 impl Unbounded for WorkloadRecord {}
 
 /// Events, which a broken controller can make without end: the newest of each namespace are held.
