@@ -126,6 +126,7 @@ pub(crate) fn secrets() -> Vec<(String, String)> {
         ),
         ("ours {}".into(), s(&["cs_", "9cJ2nQ8xVb4LmT7yRk3W"])),
         ("blob {}".into(), mixed.to_owned()),
+        ("kafka://u:{}@broker:9092/t".into(), "p@ss@word-9".into()),
         // Beyond what an assistant pastes: what programs log.
         (
             "{\"accessToken\":\"{}\",\"expiresIn\":3600}".into(),
@@ -233,7 +234,9 @@ pub(crate) fn secrets() -> Vec<(String, String)> {
 }
 
 /// Lines that look a little like the above and are harmless.
-pub(crate) const HARMLESS: [&str; 47] = [
+pub(crate) const HARMLESS: [&str; 49] = [
+    "pulling http://registry.example:5000/shop/app@sha256:4bf92f3577b34da6a3ce929d0e0e4736",
+    "GET https://example.com/u?mail=li@example.com",
     "checkout-7d9f6c5b4-x2x1l",
     "Memory at 97% for 22 minutes, restartCount 1 to 3; see INC-991.",
     "CrashLoopBackOff: back-off 5m0s restarting failed container",

@@ -40,10 +40,11 @@ pub fn mask(text: &str) -> Cow<'_, str> {
         if let Cow::Owned(masked) = rule.shape.replace_all(&out, |found: &Captures<'_>| {
             let kept = found.get(1).map_or("", |part| part.as_str());
             let value = found.get(2).map_or("", |part| part.as_str());
+            let after = found.get(3).map_or("", |part| part.as_str());
             if rule.spares.is_some_and(|spares| spares(kept, value)) {
                 found[0].to_owned()
             } else {
-                format!("{kept}{MARK}")
+                format!("{kept}{MARK}{after}")
             }
         }) {
             out = Cow::Owned(masked);

@@ -55,7 +55,7 @@ const STATES: &str = " a accepted an and are bad being cannot correct denied emp
 type Spares = fn(&str, &str) -> bool;
 
 pub(super) struct Rule {
-    /// Group 1 is what may stay, group 2 what `spares` looks at.
+    /// Groups 1 and 3 are what may stay before and after, group 2 is what `spares` looks at.
     pub shape: Regex,
     pub spares: Option<Spares>,
 }
@@ -89,7 +89,8 @@ pub(super) static RULES: LazyLock<Rules> = LazyLock::new(|| {
             r"\beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,3}",
             None,
         ),
-        (r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@]+@", None),
+        // To the last `@` before the path: a password may hold one.
+        (r#"(?i)\b([a-z][a-z0-9+.-]*://)([^\s/"'<>]+)(@)"#, None),
         (r"(?i)(\b(?:set-)?cookie\s*:\s*)[^\r\n]+", None),
         // Amazon, Google, Microsoft.
         (

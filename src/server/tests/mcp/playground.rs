@@ -14,8 +14,13 @@ pub struct Playground {
 }
 
 impl Playground {
-    /// Without the example workloads.
+    /// Without the example workloads, read live.
     pub async fn start() -> Self {
+        Self::start_read(false).await
+    }
+
+    /// Read live, or through the cache.
+    pub async fn start_read(cached: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let started = cluster::start(Options {
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -29,7 +34,7 @@ impl Playground {
             .lines()
             .find_map(|line| line.trim().strip_prefix("token: "));
         let token = token.unwrap().to_owned();
-        let world = World::start_on("", Some(started.server_kubeconfig.clone())).await;
+        let world = World::start_on("", Some(started.server_kubeconfig.clone()), cached).await;
         Self {
             world,
             started,

@@ -70,8 +70,8 @@ fn shown(result: &CallToolResult) -> String {
 }
 
 /// A workload in trouble, and secrets and forgeries in every field that can hold them.
-async fn planted() -> (Playground, String) {
-    let playground = Playground::start().await;
+async fn planted(cached: bool) -> (Playground, String) {
+    let playground = Playground::start_read(cached).await;
     let last_applied = format!("{{\"spec\":{{\"env\":\"{PLANTED}\"}}}}");
     playground
         .apply(json!({
@@ -151,8 +151,19 @@ async fn planted() -> (Playground, String) {
 }
 
 #[tokio::test]
-async fn no_answer_holds_a_secret_or_a_forged_mark_and_each_is_bounded() {
-    let (playground, pod) = planted().await;
+async fn no_live_answer_holds_a_secret_or_a_forged_mark_and_each_is_bounded() {
+    answers_are_safe(false).await;
+}
+
+#[tokio::test]
+async fn no_cached_answer_holds_a_secret_or_a_forged_mark_and_each_is_bounded() {
+    answers_are_safe(true).await;
+}
+
+async fn answers_are_safe(cached: bool) {
+    let (playground, pod) = planted(cached).await;
+    let reads = &playground.world.app.clusters["prod"].reads;
+    assert!(reads.filled(std::time::Duration::from_secs(10)).await);
     let client = playground.world.client(KEY).await;
     let tokenizer = tiktoken_rs::o200k_base().unwrap();
     let (mut events, mut logs) = (0, 0);

@@ -11,7 +11,7 @@ use countersign_domain::{
     EventName, Inverse, OsEntropy, OwnerRef, Predicate, Reason, Requirement, Risk, Signed, Signer,
     Statement, Success, SystemClock, Tier, Verb, digest_text,
 };
-use countersign_integrations::kubernetes::KubeReader;
+use countersign_integrations::kubernetes::{CacheSettings, ClusterReads, KubeReader};
 use countersign_server::app::{App, ClusterHandle, SharedApp};
 use countersign_server::config::Loaded;
 use countersign_server::mcp::auth::hash_of;
@@ -81,11 +81,11 @@ impl World {
 
     /// `limits` is the body of the `[limits]` table.
     pub async fn start_with(limits: &str) -> Self {
-        Self::start_on(limits, None).await
+        Self::start_on(limits, None, false).await
     }
 
-    /// With another cluster behind it than the fake one.
-    pub async fn start_on(limits: &str, other: Option<PathBuf>) -> Self {
+    /// With another cluster behind it than the fake one, read live or through the cache.
+    pub async fn start_on(limits: &str, other: Option<PathBuf>, cached: bool) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let (cluster, kubeconfig) = FakeCluster::start(folder.path()).await;
@@ -103,9 +103,14 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let reader = KubeReader::from_kubeconfig(Some(&kubeconfig), None);
+        let mut handle = ClusterHandle::live(reader.clone(), false);
+        if cached {
+            let clock = Arc::new(SystemClock);
+            handle.reads = ClusterReads::cached(reader, None, clock, CacheSettings::default());
+        }
         let app = Arc::new(App {
             store: database.server(),
-            clusters: BTreeMap::from([("prod".to_owned(), ClusterHandle::live(reader, false))]),
+            clusters: BTreeMap::from([("prod".to_owned(), handle)]),
             rules: RwLock::new(rules::read(&loaded).unwrap()),
             attestor: Signer::generate(&OsEntropy),
             executor_keys: executor.key_ring(),
