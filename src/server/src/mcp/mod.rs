@@ -174,7 +174,20 @@ impl Handler {
             .ok_or_else(|| ErrorData::invalid_request("this request was not authenticated", None))
     }
 
+    /// The answer of a tool, for whoever asks in whatever way, within its bounds.
     async fn answer(
+        &self,
+        tool: ToolName,
+        arguments: JsonObject,
+        caller: &Caller,
+    ) -> Result<Answer, Complaint> {
+        match self.ask(tool, arguments, caller).await {
+            Ok(answer) => Ok(bounded(answer, tool.narrower())),
+            Err(complaint) => Err(bounded_complaint(complaint)),
+        }
+    }
+
+    async fn ask(
         &self,
         tool: ToolName,
         arguments: JsonObject,
@@ -378,11 +391,7 @@ impl ServerHandler for Handler {
             return Err(unknown_tool(&request.name));
         };
         let inputs = redact::inputs(&arguments);
-        let answer = self
-            .answer(tool, arguments, &caller)
-            .await
-            .map(|answer| bounded(answer, tool.narrower()))
-            .map_err(bounded_complaint);
+        let answer = self.answer(tool, arguments, &caller).await;
         let (outcome, action) = match &answer {
             Ok(answer) => (answer.outcome, answer.action),
             Err(complaint) => (complaint.code, complaint.action),
