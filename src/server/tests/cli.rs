@@ -367,7 +367,10 @@ fn the_bridge_alone_lists_tools_and_says_what_proposals_need() {
     let place = Place::new("");
     let answers = talk(&place, &conversation("web-1"));
     assert_eq!(answers[0]["result"]["serverInfo"]["name"], "countersign");
-    assert_eq!(answers[1]["result"]["tools"].as_array().unwrap().len(), 8);
+    assert_eq!(
+        answers[1]["result"]["tools"].as_array().unwrap().len(),
+        countersign_server::mcp::tools::ToolName::ALL.len()
+    );
     assert_eq!(answers[2]["id"], "three");
     assert_eq!(answers[2]["result"]["isError"], true);
     assert!(

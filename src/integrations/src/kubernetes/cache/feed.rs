@@ -2,8 +2,8 @@
 //!
 //! The rules of the protocol: list in pages, watch from the list's resource version, remember the
 //! version of each change and bookmark, resume from there; after 410 list again. The watch is asked
-//! to end after half a minute or so, with a bookmark just before: a stream that shows no life by
-//! then is frozen, however alive its connection looks.
+//! to end after half a minute or so: a stream that shows no life by then is frozen, however alive
+//! its connection looks.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -32,6 +32,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Between attempts at what our account may not read.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// A change that happens while a watch ends may be told by the next one only.
+const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(1);
 /// A watch that ends sooner than this did not work.
 const SHORTEST_WATCH: Duration = Duration::from_millis(500);
 
@@ -327,14 +329,22 @@ impl<S: Shelf> Feed<S> {
         };
         let mut stream = WatchStream::new(chunks);
         // By then the server has ended the watch, or it is not listening any more.
-        let until = Instant::now() + Duration::from_secs(seconds) + supply.settings.grace;
+        let asked_for = Instant::now() + Duration::from_secs(seconds);
+        let until = asked_for + supply.settings.grace;
         self.reached();
         loop {
             let told = timeout_at(until, stream.next::<S::Wire>(plural))
                 .await
                 .unwrap_or_else(|_| Err(unavailable("the watch is frozen")))?;
             match told {
-                None => return Ok(End::Resume),
+                None => {
+                    // Ended as asked. Where nothing happens there is not even a bookmark: real
+                    // servers send one only when the version has moved.
+                    if Instant::now() >= asked_for {
+                        self.vouched_for(supply.clock.now());
+                    }
+                    return Ok(End::Resume);
+                }
                 Some(Told::Line(WatchLine::Error(error))) if error.is_expired() => {
                     return Ok(End::Expired);
                 }
@@ -359,6 +369,13 @@ impl<S: Shelf> Feed<S> {
             tracing::info!(what = self.resource.plural, "the watch works again");
             self.change().link = Link::Up;
         }
+    }
+
+    /// A watch has run its time: what it had to say has been said, but for its last moment.
+    fn vouched_for(&self, now: Timestamp) {
+        let mut state = self.change();
+        let until = now.checked_sub(LAST_MOMENT).unwrap_or(now);
+        state.confirmed = state.confirmed.max(until);
     }
 
     fn apply(&self, told: Told<S::Wire>, version: &mut String, now: Timestamp) {

@@ -75,8 +75,8 @@ impl Scope {
 pub struct Settings {
     /// Objects in a page of a list.
     pub page: usize,
-    /// Longest life of one watch. The API server sends a bookmark just before, so this bounds the
-    /// age of an answer in a quiet cluster.
+    /// Longest life of one watch. Its orderly end vouches for what is held, so this bounds the age
+    /// of an answer in a quiet cluster.
     pub watch_for: Duration,
     /// How much later than that a watch may end before it counts as frozen.
     pub grace: Duration,
