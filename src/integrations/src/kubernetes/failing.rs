@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
 use super::records::{
-    ConditionStatus, ContainerKind, ContainerRecord, ContainerState, PodPhase, PodRecord,
+    ConditionStatus, ContainerKind, ContainerRecord, ContainerState, JobState, PodPhase, PodRecord,
     RestartPolicy, Terminated,
 };
 
@@ -52,7 +52,14 @@ pub enum FailingReason {
     /// Phase Failed, with `status.reason` such as `Evicted`, or `Failed` without one.
     PodFailed(String),
     PhaseUnknown,
+    /// Waiting for longer than the limit with a reason beside those of the definition, such as
+    /// `ErrImageNeverPull`.
+    OtherWaiting(String),
     Unschedulable,
+    /// No scheduler has taken up the pod.
+    NotScheduled,
+    /// The pod has a node whose kubelet does not report on it.
+    NotStarted,
     OomKilled,
     /// A non-zero exit inside the window.
     Crashed,
@@ -77,9 +84,11 @@ impl FailingReason {
             Self::ImagePullBackOff => "ImagePullBackOff",
             Self::ContainerCreating => "ContainerCreating",
             Self::PodInitializing => "PodInitializing",
-            Self::PodFailed(reason) => reason,
+            Self::PodFailed(reason) | Self::OtherWaiting(reason) => reason,
             Self::PhaseUnknown => "Unknown",
             Self::Unschedulable => "Unschedulable",
+            Self::NotScheduled => "NotScheduled",
+            Self::NotStarted => "NotStarted",
             Self::OomKilled => "OOMKilled",
             Self::Crashed => "Crashed",
             Self::RestartingOften => "RestartingOften",
@@ -138,6 +147,13 @@ pub struct Failing {
 /// explains most: a crash before the unreadiness that follows from it.
 #[must_use]
 pub fn failing(pod: &PodRecord, now: Timestamp, thresholds: &Thresholds) -> Option<Failing> {
+    let mut verdict = verdict(pod, now, thresholds)?;
+    // A kubelet's clock may run ahead of ours.
+    verdict.since = verdict.since.min(now);
+    Some(verdict)
+}
+
+fn verdict(pod: &PodRecord, now: Timestamp, thresholds: &Thresholds) -> Option<Failing> {
     if pod.deletion_timestamp.is_some() {
         // Killed containers and lost readiness are what a deletion looks like.
         return stuck_terminating(pod, now, thresholds);
@@ -160,6 +176,7 @@ pub fn failing(pod: &PodRecord, now: Timestamp, thresholds: &Thresholds) -> Opti
         .or_else(|| bad_exit(pod, now, thresholds))
         .or_else(|| restarting_often(pod, now, thresholds))
         .or_else(|| stuck_starting(pod, now, thresholds))
+        .or_else(|| not_started(pod, now, thresholds))
         .or_else(|| not_ready(pod, now, thresholds))
 }
 
@@ -181,12 +198,16 @@ fn completed(pod: &PodRecord) -> bool {
         .iter()
         .filter(|c| c.kind == ContainerKind::App)
         .peekable();
-    let ended_well = pod.restart_policy != RestartPolicy::Always
-        && apps.peek().is_some()
-        && apps.all(
-            |c| matches!(&c.state, Some(ContainerState::Terminated(end)) if end.exit_code == 0),
-        );
+    let ended_well = apps.peek().is_some() && apps.all(|c| done_for_good(pod, c));
     said_so || ended_well
+}
+
+/// Ended well, and not to be started again.
+fn done_for_good(pod: &PodRecord, container: &ContainerRecord) -> bool {
+    let ended_well = matches!(
+        &container.state, Some(ContainerState::Terminated(end)) if end.exit_code == 0
+    );
+    ended_well && pod.restart_policy != RestartPolicy::Always
 }
 
 /// The API server sets `deletionTimestamp` to the time of the request plus the grace, so that it is
@@ -203,7 +224,9 @@ fn stuck_terminating(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Op
 }
 
 fn pod_failed(pod: &PodRecord) -> Option<Failing> {
-    if pod.job.as_ref().is_some_and(|job| job.retrying) {
+    // The Job tries again, has succeeded with another pod, or is held on purpose.
+    let excused = |job: &JobState| job.retrying || job.complete || job.suspended;
+    if pod.job.as_ref().is_some_and(excused) {
         return None;
     }
     let ended = pod.containers.iter().filter_map(|c| match &c.state {
@@ -271,20 +294,20 @@ fn bad_waiting(pod: &PodRecord) -> Option<Failing> {
 }
 
 fn unschedulable(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
-    let scheduled = pod.condition("PodScheduled").filter(|scheduled| {
-        pod.phase == PodPhase::Pending
-            && scheduled.status == ConditionStatus::False
-            && scheduled.reason.as_deref() == Some("Unschedulable")
-    })?;
-    let since = scheduled.last_transition_at.unwrap_or(pod.created_at);
-    (now.duration_since(since) > limits.stuck_after).then(|| {
-        of_pod(
-            pod,
-            FailingReason::Unschedulable,
-            since,
-            scheduled.message.clone(),
-        )
-    })
+    if pod.phase != PodPhase::Pending {
+        return None;
+    }
+    let scheduled = pod.condition("PodScheduled");
+    let (reason, since, message) = match scheduled {
+        Some(no) if no.status == ConditionStatus::False => {
+            let since = no.last_transition_at.unwrap_or(pod.created_at);
+            (FailingReason::Unschedulable, since, no.message.clone())
+        }
+        None if pod.node.is_none() => (FailingReason::NotScheduled, pod.created_at, None),
+        _ => return None,
+    };
+    let waited = now.duration_since(since);
+    (waited > limits.stuck_after).then(|| of_pod(pod, reason, since, message))
 }
 
 /// How this container last ended, if that was bad. A debug container that ends with an error is
@@ -339,7 +362,15 @@ fn restarting_often(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Opt
         .iter()
         .filter(|container| container.restart_count >= limits.restarts)
         .filter_map(|container| {
-            let at = container.last_terminated.as_ref()?.finished_at?;
+            let ended = container
+                .last_terminated
+                .as_ref()
+                .and_then(|end| end.finished_at);
+            // Where the last end is not told, the present run began with a restart.
+            let at = ended.or(match &container.state {
+                Some(ContainerState::Running { since }) => *since,
+                _ => None,
+            })?;
             (now.duration_since(at) <= limits.recent).then_some((at, container))
         })
         .max_by_key(|(_, container)| container.restart_count)
@@ -350,14 +381,14 @@ fn restarting_often(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Opt
 
 fn stuck_starting(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
     let changed = |kind: &str| pod.condition(kind).and_then(|c| c.last_transition_at);
-    let (container, reason) =
-        pod.containers
-            .iter()
-            .find_map(|container| match waiting(container)?.0 {
-                "ContainerCreating" => Some((container, FailingReason::ContainerCreating)),
-                "PodInitializing" => Some((container, FailingReason::PodInitializing)),
-                _ => None,
-            })?;
+    let (container, reason) = pod.containers.iter().find_map(|container| {
+        let reason = match waiting(container)?.0 {
+            "ContainerCreating" => FailingReason::ContainerCreating,
+            "PodInitializing" => FailingReason::PodInitializing,
+            other => FailingReason::OtherWaiting(other.to_owned()),
+        };
+        Some((container, reason))
+    })?;
     // A waiting state carries no time: it cannot be older than the step before it.
     let last_end = container
         .last_terminated
@@ -388,6 +419,22 @@ fn stuck_starting(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Optio
     Some(of_container(pod, container, reason, since, message))
 }
 
+/// A pod that was given to a node an age ago, of which no kubelet has told anything.
+fn not_started(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
+    let silent = pod.phase == PodPhase::Pending
+        && pod.node.is_some()
+        && pod
+            .containers
+            .iter()
+            .all(|container| container.state.is_none());
+    let scheduled = pod
+        .condition("PodScheduled")
+        .and_then(|c| c.last_transition_at);
+    let since = scheduled.max(pod.start_time).unwrap_or(pod.created_at);
+    (silent && now.duration_since(since) > limits.stuck_after)
+        .then(|| of_pod(pod, FailingReason::NotStarted, since, None))
+}
+
 fn not_ready(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Failing> {
     let ready = pod
         .condition("Ready")
@@ -400,15 +447,7 @@ fn not_ready(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Fai
         .condition("ContainersReady")
         .is_some_and(|containers| containers.status == ConditionStatus::True);
     if containers_ready && !pod.readiness_gates.is_empty() {
-        let open: Vec<&str> = pod
-            .readiness_gates
-            .iter()
-            .map(String::as_str)
-            .filter(|gate| {
-                pod.condition(gate)
-                    .is_none_or(|gate| gate.status != ConditionStatus::True)
-            })
-            .collect();
+        let open = pod.open_readiness_gates();
         let message = format!("containers are ready; waiting for {}", open.join(", "));
         return Some(of_pod(
             pod,
@@ -417,9 +456,15 @@ fn not_ready(pod: &PodRecord, now: Timestamp, limits: &Thresholds) -> Option<Fai
             Some(message),
         ));
     }
-    let unready = pod.containers.iter().find(|container| {
+    let mut unready = pod.containers.iter().filter(|container| {
         matches!(container.kind, ContainerKind::App | ContainerKind::Sidecar) && !container.ready
     });
+    let (done, unready): (Vec<_>, Vec<_>) = unready.by_ref().partition(|c| done_for_good(pod, c));
+    if unready.is_empty() && !done.is_empty() {
+        // One of several containers of a task has ended well; the others work on.
+        return None;
+    }
+    let unready = unready.first().copied();
     let message = ready.message.clone();
     Some(match unready {
         Some(container) => of_container(pod, container, FailingReason::NotReady, since, message),
@@ -464,7 +509,7 @@ fn severity(reason: &FailingReason, ready: bool) -> Severity {
         R::StuckTerminating | R::ReadinessGatePending => Severity::Low,
         R::OomKilled | R::Crashed | R::RestartingOften if ready => Severity::Low,
         R::Crashed | R::RestartingOften | R::NotReady => Severity::Medium,
-        R::ContainerCreating | R::PodInitializing => Severity::Medium,
+        R::ContainerCreating | R::PodInitializing | R::NotStarted => Severity::Medium,
         R::PodFailed(reason) if reason == "Evicted" => Severity::Low,
         _ => Severity::High,
     }

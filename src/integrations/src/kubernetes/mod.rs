@@ -40,7 +40,7 @@ pub mod workload;
 mod workload_reads;
 
 pub use cache::{Scope, Settings as CacheSettings};
-pub use diagnosis::diagnosis;
+pub use diagnosis::{Situation, diagnosis};
 pub use error::KubeError;
 pub use events::{FoldedEvent, fold_events, newest_first};
 pub use eviction_preview::{

@@ -69,13 +69,24 @@ impl PodRecord {
             .and_then(|ready| ready.last_transition_at)
     }
 
+    /// Readiness gates that are not True yet.
+    #[must_use]
+    pub fn open_readiness_gates(&self) -> Vec<&str> {
+        let open = |gate: &&str| {
+            self.condition(gate)
+                .is_none_or(|condition| condition.status != ConditionStatus::True)
+        };
+        let gates = self.readiness_gates.iter().map(String::as_str);
+        gates.filter(open).collect()
+    }
+
     /// Restarts of all containers together.
     #[must_use]
     pub fn restarts(&self) -> u32 {
         self.containers
             .iter()
             .map(|container| container.restart_count)
-            .sum()
+            .fold(0, u32::saturating_add)
     }
 
     /// App containers that are ready, and how many there are.
@@ -199,6 +210,9 @@ pub struct JobState {
     pub backoff_limit: u32,
     /// Neither failed nor complete for good, and not suspended.
     pub retrying: bool,
+    /// It has succeeded, whatever became of single pods.
+    pub complete: bool,
+    pub suspended: bool,
 }
 
 /// A controller of pods, or what controls it.

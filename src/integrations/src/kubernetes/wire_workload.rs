@@ -132,15 +132,21 @@ impl WireWorkload {
     }
 
     pub(super) fn job(&self) -> JobState {
-        let finished = ["Complete", "Failed", "FailureTarget", "SuccessCriteriaMet"];
-        let done = self.status.conditions.iter().any(|condition| {
-            condition.status == "True" && finished.contains(&condition.kind.as_str())
-        });
+        let is = |kinds: [&str; 2]| {
+            let mut conditions = self.status.conditions.iter();
+            conditions.any(|condition| {
+                condition.status == "True" && kinds.contains(&condition.kind.as_str())
+            })
+        };
+        let complete = is(["Complete", "SuccessCriteriaMet"]);
+        let suspended = self.spec.suspend == Some(true);
         JobState {
             failed: self.status.failed,
             // The API server fills in 6; NonIndexed Jobs always carry it.
             backoff_limit: self.spec.backoff_limit.unwrap_or(6),
-            retrying: !done && self.spec.suspend != Some(true),
+            retrying: !complete && !is(["Failed", "FailureTarget"]) && !suspended,
+            complete,
+            suspended,
         }
     }
 

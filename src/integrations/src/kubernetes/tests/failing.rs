@@ -145,12 +145,16 @@ fn phase_failed_is_failing_unless_its_job_tries_again() {
         failed: 1,
         backoff_limit: 6,
         retrying: true,
+        complete: false,
+        suspended: false,
     });
     assert_eq!(verdict(&pod), "-");
     pod.job = Some(JobState {
         failed: 7,
         backoff_limit: 6,
         retrying: false,
+        complete: false,
+        suspended: false,
     });
     assert_eq!(verdict(&pod), "Failed app 2");
 }

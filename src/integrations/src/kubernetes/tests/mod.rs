@@ -1,13 +1,14 @@
 //! Verdicts on objects as the API server sends them: JSON in, so that decoding is tested, too.
 
-mod diagnosis;
 mod eviction;
 mod facts;
 mod failing;
 mod grouping;
 mod node;
+mod properties;
 mod revision;
 mod rollout;
+mod states;
 mod workload;
 
 use jiff::{SignedDuration, Timestamp};
@@ -31,6 +32,14 @@ fn before(minutes: f64) -> String {
 
 /// A ready pod of ReplicaSet web-7d9f, two hours old, changed by merging `patch` into it.
 fn pod(patch: Value) -> PodRecord {
+    record(pod_json(patch))
+}
+
+fn record(pod: Value) -> PodRecord {
+    serde_json::from_value::<WirePod>(pod).unwrap().into()
+}
+
+fn pod_json(patch: Value) -> Value {
     let mut pod = json!({
         "metadata": {
             "name": "web-7d9f-abcde", "namespace": "shop", "uid": "pod-1",
@@ -63,7 +72,7 @@ fn pod(patch: Value) -> PodRecord {
         },
     });
     merge(&mut pod, patch);
-    serde_json::from_value::<WirePod>(pod).unwrap().into()
+    pod
 }
 
 fn condition(kind: &str, status: &str, minutes: f64) -> Value {
