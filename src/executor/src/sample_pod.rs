@@ -5,7 +5,7 @@ use countersign_domain::{
 };
 use countersign_integrations::kubernetes::{
     ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState, OwnerRef,
-    PodPhase, PodRecord, RestartPolicy, Terminated, Volumes,
+    PodPhase, PodRecord, Requests, RestartPolicy, Terminated, Volumes,
 };
 use jiff::Timestamp;
 
@@ -61,6 +61,7 @@ pub fn pod(uid: &str) -> PodRecord {
             memory_limit: None,
         }],
         volumes: Volumes::default(),
+        requests: Requests::default(),
     }
 }
 

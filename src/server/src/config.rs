@@ -4,9 +4,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use countersign_integrations::kubernetes::Thresholds;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +34,8 @@ pub struct Config {
     pub notify: Notify,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub failing: Failing,
     #[serde(default)]
     pub log: Log,
 }
@@ -195,6 +199,60 @@ impl Default for Limits {
     }
 }
 
+/// When a slow or restarting pod counts as failing, for the read tools.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Failing {
+    /// Creating, initialising, unschedulable or not ready for longer is failing. Up to a day.
+    #[serde(deserialize_with = "within::<_, 1, 86_400>")]
+    pub stuck_after_seconds: u32,
+    /// A crash or a restart counts while it is younger. Up to a day.
+    #[serde(deserialize_with = "within::<_, 1, 86_400>")]
+    pub recent_seconds: u32,
+    /// Allowed beyond a deletion's grace. Up to an hour.
+    #[serde(deserialize_with = "within::<_, 0, 3600>")]
+    pub slack_seconds: u32,
+    /// This many restarts, of which one is recent.
+    #[serde(deserialize_with = "within::<_, 1, 10_000>")]
+    pub restarts: u32,
+}
+
+impl Default for Failing {
+    fn default() -> Self {
+        Self {
+            stuck_after_seconds: 300,
+            recent_seconds: 600,
+            slack_seconds: 30,
+            restarts: 5,
+        }
+    }
+}
+
+impl Failing {
+    pub fn thresholds(&self) -> Thresholds {
+        let seconds = |seconds: u32| SignedDuration::from_secs(seconds.into());
+        Thresholds {
+            stuck_after: seconds(self.stuck_after_seconds),
+            recent: seconds(self.recent_seconds),
+            slack: seconds(self.slack_seconds),
+            restarts: self.restarts,
+        }
+    }
+}
+
+fn within<'de, D: Deserializer<'de>, const LEAST: u32, const MOST: u32>(
+    deserializer: D,
+) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    if (LEAST..=MOST).contains(&number) {
+        Ok(number)
+    } else {
+        Err(D::Error::custom(format!(
+            "use a whole number from {LEAST} to {MOST}, not {number}"
+        )))
+    }
+}
+
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
@@ -233,5 +291,34 @@ impl Loaded {
     /// A path from the file, relative to its folder.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thresholds_left_out_are_those_of_the_definition() {
+        assert_eq!(Failing::default().thresholds(), Thresholds::default());
+        let some: Failing = toml::from_str("stuck_after_seconds = 60\nrestarts = 3").unwrap();
+        let thresholds = some.thresholds();
+        assert_eq!(thresholds.stuck_after.as_secs(), 60);
+        assert_eq!((thresholds.restarts, thresholds.slack.as_secs()), (3, 30));
+    }
+
+    #[test]
+    fn thresholds_out_of_bounds_are_refused_with_the_bounds() {
+        for (bad, told) in [
+            ("stuck_after_seconds = 0", "from 1 to 86400, not 0"),
+            ("recent_seconds = 90000", "from 1 to 86400"),
+            ("slack_seconds = 3601", "from 0 to 3600"),
+            ("restarts = 0", "from 1 to 10000"),
+            ("restart = 5", "unknown field"),
+            ("restarts = -1", "-1"),
+        ] {
+            let error = toml::from_str::<Failing>(bad).unwrap_err().to_string();
+            assert!(error.contains(told), "{bad}: {error}");
+        }
     }
 }

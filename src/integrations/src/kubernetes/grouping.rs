@@ -10,14 +10,18 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::failing::{Failing, Severity, Thresholds, failing, scheduling_gated};
+use super::failing::{
+    Failing, FailingReason, Severity, Thresholds, exit_text, failing, scheduling_gated,
+};
 use super::page_cursor::{BadCursor, Cursor, GroupId, Place};
 use super::records::{ContainerState, OwnerRef, PodRecord};
 use super::selector::LabelSelector;
 use crate::untrusted;
 
-/// Names listed in one group; its count says how many there are.
-const NAMES: usize = 5;
+/// Names kept of one group; its count says how many there are.
+const NAMES: usize = 50;
+/// Names of pods that wait at a scheduling gate.
+const GATED: usize = 5;
 /// Groups of direct owners that are kept: about 1 kB each. Pods of further ones are counted only.
 const MOST_GROUPS: usize = 10_000;
 /// Of the worst pod's message, in characters.
@@ -72,7 +76,7 @@ pub struct FailingGroup {
     /// Restarts of all its pods.
     pub restarts: u32,
     pub worst: FailingPod,
-    /// Up to five names, the worst first.
+    /// Up to fifty names, the worst first.
     pub names: Vec<String>,
 }
 
@@ -158,10 +162,9 @@ impl FailingPod {
 
 impl Members {
     fn of(pod: &PodRecord, mut verdict: Failing) -> Self {
-        verdict.message = verdict
-            .message
-            .as_deref()
-            .map(|text| untrusted::line(text, MESSAGE));
+        verdict.message = how_it_ended(pod, &verdict)
+            .or(verdict.message)
+            .map(|text| untrusted::line(&text, MESSAGE));
         let worst = FailingPod {
             name: pod.name.clone(),
             uid: pod.uid.clone(),
@@ -246,7 +249,7 @@ impl<'a> FailingCollector<'a> {
         self.seen += 1;
         if scheduling_gated(pod) {
             self.gated_total += 1;
-            if self.gated.len() < NAMES {
+            if self.gated.len() < GATED {
                 self.gated.push(format!("{}/{}", pod.namespace, pod.name));
             }
         }
@@ -387,6 +390,15 @@ fn place_of(namespace: &str, owner: Option<&OwnerRef>, failing: &Failing, reason
         mildness,
         group: GroupId(format!("{namespace} {owner} {reason}")),
     }
+}
+
+/// The message of a back-off says nothing that its reason does not: the last exit tells more.
+fn how_it_ended(pod: &PodRecord, verdict: &Failing) -> Option<String> {
+    let back_off = verdict.reason == FailingReason::CrashLoopBackOff;
+    let mut containers = pod.containers.iter().filter(|_| back_off);
+    let at_fault = containers.find(|one| Some(&one.name) == verdict.container.as_ref())?;
+    let end = at_fault.last_terminated.as_ref()?;
+    Some(format!("last run: {}", exit_text(end)))
 }
 
 /// The verdict's reason or how the container at fault ended.

@@ -40,7 +40,7 @@ pub mod workload;
 mod workload_reads;
 
 pub use cache::{Scope, Settings as CacheSettings};
-pub use diagnosis::{Situation, diagnosis};
+pub use diagnosis::{Situation, ago, diagnosis};
 pub use error::KubeError;
 pub use events::{FoldedEvent, fold_events, newest_first};
 pub use eviction_preview::{
@@ -66,6 +66,6 @@ pub use records::{
 };
 pub use revision::{Change, RevisionRecord, changes};
 pub use rollout::{HoldingUp, Rollout, RolloutState, holding_up, rollout};
-pub use selector::{LabelSelector, Requirement, SelectorOperator};
+pub use selector::{BadSelector, LabelSelector, Requirement, SelectorOperator};
 pub use workload::{Health, fold_runs, health};
 pub use workload_reads::{EventList, WorkloadList};

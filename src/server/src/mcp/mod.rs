@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use countersign_domain::{AuditEvent, Author, Clock, EventName};
+use countersign_integrations::kubernetes::Thresholds;
 use countersign_telemetry::metric;
 use rmcp::ServerHandler;
 use rmcp::model::{
@@ -262,14 +263,21 @@ impl Handler {
     }
 
     fn view<'a>(&'a self, caller: &'a Caller) -> View<'a> {
-        let (clusters, now) = match &self.source {
-            Source::Server(app) => (&app.clusters, app.clock.now()),
-            Source::Standalone(alone) => (&alone.clusters, alone.clock.now()),
+        let (clusters, now, thresholds) = match &self.source {
+            Source::Server(app) => (
+                &app.clusters,
+                app.clock.now(),
+                app.loaded.config.failing.thresholds(),
+            ),
+            Source::Standalone(alone) => {
+                (&alone.clusters, alone.clock.now(), Thresholds::default())
+            }
         };
         View {
             clusters,
             caller,
             now,
+            thresholds,
         }
     }
 

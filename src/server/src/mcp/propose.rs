@@ -40,6 +40,7 @@ impl Desk<'_> {
             clusters: &self.app.clusters,
             caller: self.caller,
             now,
+            thresholds: self.app.loaded.config.failing.thresholds(),
         };
         let cluster = view.cluster(args.cluster.as_deref())?;
         let rules = self.app.rules();

@@ -219,3 +219,95 @@ async fn nothing_is_ever_written_to_the_cluster() {
     good(&call(&client, "restart_pod", arguments).await);
     assert_eq!(world.cluster.writes(), 0);
 }
+
+/// 400 failing pods of many workloads, with names as controllers make them.
+#[tokio::test]
+async fn four_hundred_failing_pods_fit_into_3000_tokens_and_pages_show_all_groups() {
+    let world = World::start().await;
+    let client = world.client(KEY).await;
+    for n in 0..400 {
+        let (workload, reason) = (n % 130, n as usize % 3);
+        let app = format!("payments-reconciliation-worker-{workload}");
+        if n < 130 {
+            world.cluster.workload("shop", &app);
+        }
+        let suffix = format!("{:x}", 0x9e37_79b9_u32.wrapping_mul(n + 1));
+        let mut pod = crashing(
+            "shop",
+            &format!("{app}-6c8d9f7b5-{suffix}"),
+            &format!("u{n}"),
+            &app,
+        );
+        let message = "back-off 5m0s restarting failed container=app pod=payments-reconciliation";
+        let reason = [
+            "CrashLoopBackOff",
+            "ImagePullBackOff",
+            "CreateContainerConfigError",
+        ][reason];
+        pod["status"]["containerStatuses"][0]["state"] =
+            json!({"waiting": {"reason": reason, "message": message}});
+        world.cluster.pod("shop", pod);
+    }
+    let tokenizer = tiktoken_rs::o200k_base().unwrap();
+    let (mut groups, mut pods, mut cursor) = (Vec::new(), 0, None::<String>);
+    for _ in 0..100 {
+        let mut arguments = json!({"namespace": "shop", "limit": 50});
+        if let Some(cursor) = &cursor {
+            arguments["cursor"] = json!(cursor);
+        }
+        let page = call(&client, "list_failing_pods", arguments).await;
+        let tokens = tokenizer.encode_ordinary(text(&page)).len()
+            + tokenizer.encode_ordinary(&good(&page).to_string()).len();
+        assert!(tokens <= 3000, "{tokens} tokens");
+        let body = good(&page);
+        assert_eq!(body["pods_failing"], 402);
+        for group in body["groups"].as_array().unwrap() {
+            pods += group["pods"].as_u64().unwrap();
+            groups.push(format!("{} {}", group["workload"]["name"], group["reason"]));
+        }
+        cursor = body["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() {
+            assert_eq!(body["groups_total"].as_u64().unwrap(), groups.len() as u64);
+            break;
+        }
+    }
+    assert!(cursor.is_none(), "the pages end");
+    let shown = groups.len();
+    groups.sort();
+    groups.dedup();
+    assert_eq!(groups.len(), shown, "a group is shown twice");
+    assert_eq!(pods, 402);
+}
+
+#[tokio::test]
+async fn filters_say_which_pods_are_meant_and_bad_ones_what_to_change() {
+    let world = World::start().await;
+    let client = world.client(KEY).await;
+    let failing = async |arguments| {
+        let answer = call(&client, "list_failing_pods", arguments).await;
+        good(&answer)["pods_failing"].as_u64().unwrap()
+    };
+    assert_eq!(failing(json!({"owner": "web"})).await, 2);
+    assert_eq!(failing(json!({"owner": "deployment/web"})).await, 2);
+    assert_eq!(failing(json!({"owner": "StatefulSet/web"})).await, 0);
+    assert_eq!(failing(json!({"reason": "crashloopbackoff"})).await, 3);
+    assert_eq!(failing(json!({"reason": "Evicted"})).await, 0);
+    assert_eq!(
+        failing(json!({"label_selector": "app notin (a,b),!canary"})).await,
+        3
+    );
+    for (arguments, told) in [
+        (json!({"label_selector": "app web"}), "app=web"),
+        (json!({"owner": "deployments/apps/web"}), "Deployment/web"),
+        (json!({"reason": "Crash Loop"}), "without spaces"),
+        (json!({"limit": 51}), "from 1 to 50"),
+    ] {
+        let answer = call(&client, "list_failing_pods", arguments.clone()).await;
+        assert!(bad(&answer).contains(told), "{arguments}: {}", bad(&answer));
+    }
+    let first = call(&client, "list_failing_pods", json!({"limit": 1})).await;
+    let cursor = good(&first)["next_cursor"].clone();
+    let other = json!({"limit": 1, "cursor": cursor, "reason": "OOMKilled"});
+    let other = call(&client, "list_failing_pods", other).await;
+    assert!(bad(&other).contains("other filters"), "{}", bad(&other));
+}

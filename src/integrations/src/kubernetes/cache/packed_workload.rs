@@ -251,10 +251,14 @@ impl Pack for JobState {
             failed,
             backoff_limit,
             retrying,
+            complete,
+            suspended,
         } = self;
         to.number((*failed).into());
         to.number((*backoff_limit).into());
-        to.flag(*retrying);
+        for flag in [retrying, complete, suspended] {
+            to.flag(*flag);
+        }
     }
 
     fn unpack(from: &mut Unpacker<'_>) -> Self {
@@ -263,6 +267,8 @@ impl Pack for JobState {
             failed: count(from),
             backoff_limit: count(from),
             retrying: from.flag(),
+            complete: from.flag(),
+            suspended: from.flag(),
         }
     }
 }

@@ -46,7 +46,13 @@ impl Suspicion {
             };
             current.into_iter().chain(&container.last_terminated)
         });
-        match ends.filter_map(|end| end.finished_at).max() {
+        // A run that followed a restart began with one, whether its end is told or not.
+        let restarts = pod.containers.iter().filter(|one| one.restart_count > 0);
+        let began = restarts.filter_map(|container| match &container.state {
+            Some(ContainerState::Running { since }) => *since,
+            _ => None,
+        });
+        match ends.filter_map(|end| end.finished_at).chain(began).max() {
             Some(end) => Self::WhileRecent(end),
             None => Self::Never,
         }

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::kubernetes::records::{ContainerKind, ContainerRecord};
+use crate::masking::mask;
 use crate::untrusted;
 
 /// Quoted words of the cluster, in characters.
@@ -38,7 +39,8 @@ pub(super) fn clock(at: Timestamp, now: Timestamp) -> String {
 
 /// The cluster's own words, marked as such and cut.
 pub(super) fn quote(text: &str) -> String {
-    let text = untrusted::line(text.trim(), QUOTE).replace('"', "'");
+    // A container's last words may hold what it was given.
+    let text = untrusted::line(mask(text.trim()).as_ref(), QUOTE).replace('"', "'");
     format!("\"{text}\"")
 }
 

@@ -63,7 +63,7 @@ fn pods_are_grouped_by_workload_and_reason_and_paged() {
         (web.count, web.restarts, web.worst.name.as_str()),
         (7, 28, "web-7")
     );
-    assert_eq!(web.names, ["web-7", "web-6", "web-5", "web-4", "web-3"]);
+    assert_eq!(web.names[..3], ["web-7", "web-6", "web-5"]);
     assert_eq!(web.since, before(7.0).parse().unwrap());
 
     let mut seen = vec![web.reason.clone()];

@@ -32,7 +32,7 @@ impl Choices<'_> {
     }
 
     fn maybe<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        (self.byte() % 3 != 0).then(|| make(self))
+        (self.byte() > 80).then(|| make(self))
     }
 
     fn time(&mut self) -> Timestamp {

@@ -35,7 +35,11 @@ pub struct ContainerStatus {
     pub state: String,
     /// How the run before this one ended.
     pub last_end: Option<String>,
-    pub memory_limit: Option<String>,
+    /// Such as `cpu 250m, memory 512Mi`.
+    pub requests: Option<String>,
+    pub limits: Option<String>,
+    /// Such as `liveness: GET :8080/healthz, 3 failures 10 s apart, timeout 1 s`.
+    pub probes: Option<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -75,7 +79,15 @@ pub struct PodStatus {
     pub controller: Option<ObjectName>,
     /// The workload above it, where it was looked up.
     pub workload: Option<ObjectName>,
+    /// Of the rollout that made the pod.
+    pub revision: Option<String>,
+    /// Such as `Ready=False since 2026-11-22T02:11:00Z (ContainersNotReady)`.
+    pub conditions: Vec<String>,
     pub containers: Vec<ContainerStatus>,
+    /// What is unusual: a deletion under way, finalizers, gates, trouble of the node (looked up for
+    /// failing pods only), containers left out here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The newest warnings; looked up for failing pods only.
     pub warnings: Vec<EventLine>,
     /// Why restart_pod would be denied; null when it can be proposed.
@@ -96,10 +108,13 @@ pub struct FailingGroupLine {
     pub severity: String,
     pub pods: u32,
     pub since: String,
-    pub restarts: u32,
-    /// Up to five pods, the worst first.
+    /// Of all its pods together.
+    pub restarts: Option<u32>,
+    /// Pods, the worst first: a few of each of several groups, up to fifty of a single one.
     pub names: Vec<String>,
     pub message: Option<String>,
+    /// What to call about the worst pod.
+    pub next_tool: String,
 }
 
 /// Answer of `list_failing_pods`.
@@ -113,6 +128,7 @@ pub struct FailingPods {
     pub groups_total: u32,
     pub groups: Vec<FailingGroupLine>,
     /// Held back on purpose by a scheduling gate; not failing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scheduling_gated: Vec<String>,
     /// False: some pods could not be read.
     pub complete: bool,

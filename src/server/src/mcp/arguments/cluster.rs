@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CLUSTER, KIND, NAMESPACE, OPAQUE, POD};
+use super::{CLUSTER, KIND, NAMESPACE, OPAQUE, POD, WORKLOAD};
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct GetPodStatus {
@@ -29,13 +29,25 @@ pub struct ListFailingPods {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 63), regex(pattern = NAMESPACE))]
     pub namespace: Option<String>,
-    /// Groups in one answer; 10 if left out.
+    /// Only pods with these labels, as in `kubectl -l`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 1024))]
+    pub label_selector: Option<String>,
+    /// Only pods of this workload: `web` or `Deployment/web`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 320), regex(pattern = WORKLOAD))]
+    pub owner: Option<String>,
+    /// Only this reason, such as OOMKilled or ImagePullBackOff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 128), regex(pattern = OPAQUE))]
+    pub reason: Option<String>,
+    /// Groups in one answer, at most; 20 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1, max = 50))]
     pub limit: Option<u32>,
-    /// `next_cursor` of the previous answer, unchanged.
+    /// `next_cursor` of the previous answer, unchanged; repeat its filters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 1024), regex(pattern = OPAQUE))]
+    #[schemars(with = "String", length(max = 2048), regex(pattern = OPAQUE))]
     pub cursor: Option<String>,
 }
 

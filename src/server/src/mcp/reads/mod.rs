@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use countersign_domain::Code;
 use countersign_integrations::kubernetes::{
     ClusterReads, ContainerRecord, ContainerState, FailingFilter, FoldedEvent, Freshness,
-    KubeError, KubeReader, NotRestartable, OwnerLookup, OwnerRef, PodRecord, ReadSource, Reading,
-    Scope, Terminated, Thresholds, diagnosis, failing, fold_events, restartable,
+    KubeError, KubeReader, NotRestartable, OwnerLookup, OwnerRef, PodDetail, PodRecord, ReadSource,
+    Reading, Scope, Terminated, Thresholds, diagnosis, failing, fold_events, restartable,
 };
 use countersign_integrations::near_matches::near_matches;
 use jiff::{SignedDuration, Timestamp};
@@ -36,6 +36,8 @@ pub use pod_status::why_denied;
 const MOST_PODS: usize = 50_000;
 const MOST_CONTAINERS: usize = 20;
 const NEWEST_WARNINGS: usize = 5;
+/// Finalizers, gates, resources: what is listed of each.
+const MOST_NAMES: usize = 10;
 
 /// The clusters, a caller and a moment: what every read needs.
 #[derive(Clone, Copy)]
@@ -43,6 +45,8 @@ pub struct View<'a> {
     pub clusters: &'a BTreeMap<String, ClusterHandle>,
     pub caller: &'a Caller,
     pub now: Timestamp,
+    /// The operator's, of what counts as failing.
+    pub thresholds: Thresholds,
 }
 
 /// One cluster as a caller sees it, for one answer.
@@ -148,12 +152,25 @@ impl ClusterView<'_> {
         self.found(namespace, name, read).await
     }
 
-    async fn found(
+    /// As [`Self::pod`], with its resources and probes.
+    pub async fn pod_in_detail(
         &self,
         namespace: &str,
         name: &str,
-        read: Result<PodRecord, KubeError>,
-    ) -> Result<PodRecord, Complaint> {
+    ) -> Result<(PodRecord, PodDetail), Complaint> {
+        if !self.sees(namespace) {
+            return Err(self.no_namespace(namespace).await);
+        }
+        let read = self.reading.get_pod_in_detail(namespace, name).await;
+        self.found(namespace, name, read).await
+    }
+
+    async fn found<T>(
+        &self,
+        namespace: &str,
+        name: &str,
+        read: Result<T, KubeError>,
+    ) -> Result<T, Complaint> {
         match read {
             Ok(pod) => Ok(pod),
             Err(KubeError::NotFound { .. }) => Err(self.no_pod(namespace, name).await),

@@ -45,7 +45,7 @@ impl View<'_> {
                 .await
                 .map_err(|error| unreadable(&error))?;
             complete &= listed.complete;
-            for (node, load) in loads(&listed.pods, self.now, &Thresholds::default()) {
+            for (node, load) in loads(&listed.pods, self.now, &self.thresholds) {
                 by_node.entry(node).or_default().add(load);
             }
         }

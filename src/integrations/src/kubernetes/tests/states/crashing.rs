@@ -100,7 +100,7 @@ pub(super) fn states() -> Vec<State> {
             "Running, CrashLoopBackOff, last state OOMKilled, no memory limit",
             no_limit,
         )
-        .node(json!([
+        .node(&json!([
             condition("Ready", "True", 9000.0),
             condition("MemoryPressure", "True", 5.0)
         ]))

@@ -9,7 +9,7 @@ fn failed(reason: Option<&str>, message: &str) -> Value {
     } })
 }
 
-fn deleted(minutes: f64, finalizers: Value) -> Value {
+fn deleted(minutes: f64, finalizers: &[&str]) -> Value {
     json!({
         "metadata": {
             "deletionTimestamp": before(minutes), "deletionGracePeriodSeconds": 30,
@@ -195,7 +195,7 @@ pub(super) fn states() -> Vec<State> {
             "Unknown",
             json!({ "status": { "phase": "Unknown", "conditions": unready(38.0) } }),
         )
-        .node(lost_node.clone())
+        .node(&lost_node)
         .judged("Unknown, 38 min")
         .says(
             "The pod's state has been unknown for 38 min because node node-1 has not been Ready \
@@ -204,7 +204,7 @@ pub(super) fn states() -> Vec<State> {
         state(
             "deletion held by finalizers",
             "Terminating, past its grace, finalizers",
-            deleted(12.0, json!(["example.org/wait", "example.org/unmount"])),
+            deleted(12.0, &["example.org/wait", "example.org/unmount"]),
         )
         .judged("StuckTerminating, 12 min")
         .says(
@@ -214,9 +214,9 @@ pub(super) fn states() -> Vec<State> {
         state(
             "deletion on a lost node",
             "Terminating, past its grace, node NotReady",
-            deleted(12.0, json!([])),
+            deleted(12.0, &[]),
         )
-        .node(lost_node)
+        .node(&lost_node)
         .judged("StuckTerminating, 12 min")
         .says(
             "The pod should have been gone since 01:48 UTC (12 min ago): node node-1 has not been \
@@ -226,7 +226,7 @@ pub(super) fn states() -> Vec<State> {
         state(
             "deletion does not end",
             "Terminating, past its grace",
-            deleted(12.0, json!([])),
+            deleted(12.0, &[]),
         )
         .event(
             "FailedKillPod",

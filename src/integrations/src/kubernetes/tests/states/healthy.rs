@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn job_pod(status: Value) -> Value {
+fn job_pod(status: &Value) -> Value {
     json!({
         "metadata": { "ownerReferences": [{
             "apiVersion": "batch/v1", "kind": "Job", "name": "import", "uid": "import-uid",
@@ -15,7 +15,7 @@ fn job_pod(status: Value) -> Value {
 
 fn failed_of_job() -> Value {
     job_pod(
-        json!({ "phase": "Failed", "conditions": unready(3.0), "containerStatuses": [
+        &json!({ "phase": "Failed", "conditions": unready(3.0), "containerStatuses": [
         { "name": "app", "state": terminated("Error", 1, 3.0) },
     ] }),
     )
@@ -81,7 +81,7 @@ pub(super) fn states() -> Vec<State> {
         "status": { "initContainerStatuses": [running("mesh", 119.5)] },
     });
     let sidecar_ends = {
-        let mut pod = job_pod(json!({
+        let mut pod = job_pod(&json!({
             "conditions": unready(6.0),
             "initContainerStatuses": [{ "name": "mesh", "state": terminated("Error", 143, 0.2) }],
             "containerStatuses": [{ "name": "app", "state": terminated("Completed", 0, 6.0) }],
@@ -90,7 +90,7 @@ pub(super) fn states() -> Vec<State> {
             json!([{ "name": "mesh", "image": "m", "restartPolicy": "Always" }]);
         pod
     };
-    let one_done = job_pod(json!({
+    let one_done = job_pod(&json!({
         "conditions": unready(40.0),
         "containerStatuses": [
             { "name": "app", "state": terminated("Completed", 0, 40.0) },

@@ -96,7 +96,7 @@ impl State {
         self
     }
 
-    fn node(mut self, conditions: Value) -> Self {
+    fn node(mut self, conditions: &Value) -> Self {
         let node: WireNode = serde_json::from_value(json!({
             "metadata": {
                 "name": "node-1", "uid": "n", "resourceVersion": "1",
@@ -137,8 +137,9 @@ impl State {
 
     fn diagnosis(&self) -> String {
         let pod = self.record();
+        let failing = failing(&pod, now(), &Thresholds::default());
         let wire: WireDetail = serde_json::from_value(self.pod.clone()).unwrap();
-        let (failing, detail) = (failing(&pod, now(), &Thresholds::default()), wire.into());
+        let detail = wire.into();
         diagnosis(&Situation {
             pod: &pod,
             failing: failing.as_ref(),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn pending(message: &str, spec: Value) -> Value {
+fn pending(message: &str, spec: &Value) -> Value {
     let mut scheduled = condition("PodScheduled", "False", 17.0);
     scheduled["reason"] = json!("Unschedulable");
     scheduled["message"] = json!(message);
@@ -31,7 +31,7 @@ pub(super) fn states() -> Vec<State> {
                 "0/5 nodes are available: 2 Insufficient cpu, 3 node(s) had untolerated taint \
                  {dedicated: gpu}. preemption: 0/5 nodes are available: 2 No preemption victims \
                  found for incoming pod, 3 Preemption is not helpful for scheduling.",
-                big,
+                &big,
             ),
         )
         .judged("Unschedulable, 17 min")
@@ -45,7 +45,7 @@ pub(super) fn states() -> Vec<State> {
             pending(
                 "0/4 nodes are available: 1 node(s) were unschedulable, 3 node(s) didn't match \
                  Pod's node affinity/selector.",
-                json!({}),
+                &json!({}),
             ),
         )
         .rollout(2, "4", 17.0)
@@ -60,7 +60,7 @@ pub(super) fn states() -> Vec<State> {
             looks,
             pending(
                 "0/3 nodes are available: persistentvolumeclaim \"data\" not found.",
-                json!({}),
+                &json!({}),
             ),
         )
         .judged("Unschedulable, 17 min")
@@ -70,7 +70,7 @@ pub(super) fn states() -> Vec<State> {
             looks,
             pending(
                 "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
-                json!({}),
+                &json!({}),
             ),
         )
         .judged("Unschedulable, 17 min")
@@ -84,7 +84,7 @@ pub(super) fn states() -> Vec<State> {
             pending(
                 "0/3 nodes are available: 1 node(s) had volume node affinity conflict, 2 node(s) \
                  didn't match pod anti-affinity rules.",
-                json!({}),
+                &json!({}),
             ),
         )
         .judged("Unschedulable, 17 min")
@@ -95,7 +95,7 @@ pub(super) fn states() -> Vec<State> {
         state(
             "the only node is full",
             looks,
-            pending("0/1 nodes are available: 1 Too many pods.", json!({})),
+            pending("0/1 nodes are available: 1 Too many pods.", &json!({})),
         )
         .judged("Unschedulable, 17 min")
         .says("No node has taken the pod for 17 min: the only node is full of pods."),

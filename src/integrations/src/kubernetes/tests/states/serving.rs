@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn unready_for(minutes: f64, spec: Value) -> Value {
+fn unready_for(minutes: f64, spec: &Value) -> Value {
     let mut app = running("app", 119.0);
     app["ready"] = json!(false);
     let mut pod =
@@ -27,7 +27,7 @@ pub(super) fn states() -> Vec<State> {
         state(
             "readiness probe fails",
             "Running, 0/1 ready, event Unhealthy",
-            unready_for(22.0, probed.clone()),
+            unready_for(22.0, &probed),
         )
         .event(
             "Unhealthy",
@@ -46,7 +46,7 @@ pub(super) fn states() -> Vec<State> {
         state(
             "startup probe has not passed",
             "Running, 0/1 ready, event Unhealthy of the startup probe",
-            unready_for(120.0, starting),
+            unready_for(120.0, &starting),
         )
         .event(
             "Unhealthy",
@@ -64,7 +64,7 @@ pub(super) fn states() -> Vec<State> {
         state(
             "not ready, events gone",
             "Running, 0/1 ready, no events",
-            unready_for(300.0, probed),
+            unready_for(300.0, &probed),
         )
         .judged("NotReady, 5 h")
         .says(
@@ -75,9 +75,9 @@ pub(super) fn states() -> Vec<State> {
         state(
             "node not ready",
             "Running, Ready=False, node NotReady",
-            unready_for(11.0, json!({})),
+            unready_for(11.0, &json!({})),
         )
-        .node(json!([{
+        .node(&json!([{
             "type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",
             "message": "Kubelet stopped posting node status.",
             "lastTransitionTime": before(11.5),
@@ -108,7 +108,7 @@ pub(super) fn states() -> Vec<State> {
         state(
             "not ready, and a quota stops the other pods",
             "Running, 0/1 ready, the workload has ReplicaFailure",
-            unready_for(30.0, json!({})),
+            unready_for(30.0, &json!({})),
         )
         .owned(
             "ReplicaSet",
@@ -130,7 +130,7 @@ pub(super) fn states() -> Vec<State> {
         state(
             "not ready, rollout stalled",
             "Running, 0/1 ready, the Deployment has ProgressDeadlineExceeded",
-            unready_for(30.0, json!({})),
+            unready_for(30.0, &json!({})),
         )
         .owned(
             "Deployment",

@@ -18,7 +18,7 @@ fn waits(reason: &str, message: Option<&str>, minutes: f64) -> Value {
     } })
 }
 
-fn initializing(inits: Value, statuses: Value) -> Value {
+fn initializing(inits: &Value, statuses: &Value) -> Value {
     json!({
         "spec": { "initContainers": inits },
         "status": {
@@ -188,8 +188,8 @@ pub(super) fn states() -> Vec<State> {
             "init container hangs",
             "Init:1/2",
             initializing(
-                json!([{ "name": "migrate", "image": "m" }, { "name": "wait-for-db", "image": "m" }]),
-                json!([
+                &json!([{ "name": "migrate", "image": "m" }, { "name": "wait-for-db", "image": "m" }]),
+                &json!([
                     { "name": "migrate", "state": terminated("Completed", 0, 11.5) },
                     running("wait-for-db", 11.0),
                 ]),
@@ -204,8 +204,8 @@ pub(super) fn states() -> Vec<State> {
             "sidecar never ready, holds up the start",
             "Init:0/1, a native sidecar runs",
             initializing(
-                json!([{ "name": "mesh", "image": "m", "restartPolicy": "Always" }]),
-                json!([{ "name": "mesh", "ready": false, "restartCount": 0,
+                &json!([{ "name": "mesh", "image": "m", "restartPolicy": "Always" }]),
+                &json!([{ "name": "mesh", "ready": false, "restartCount": 0,
                          "state": { "running": { "startedAt": before(11.0) } } }]),
             ),
         )
@@ -224,7 +224,7 @@ pub(super) fn states() -> Vec<State> {
                 "conditions": [condition("PodScheduled", "True", 14.0)],
             } }),
         )
-        .node(json!([{
+        .node(&json!([{
             "type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",
             "message": "Kubelet stopped posting node status.",
             "lastTransitionTime": before(16.0),
