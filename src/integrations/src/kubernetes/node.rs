@@ -21,19 +21,6 @@ pub struct NodeLoad {
 /// Names of failing pods kept for a node.
 const NAMES: usize = 5;
 
-impl NodeLoad {
-    /// Takes in what was counted elsewhere, such as in another namespace.
-    pub fn add(&mut self, other: Self) {
-        self.pods += other.pods;
-        self.failing += other.failing;
-        let (sum, more) = (&mut self.requested, other.requested);
-        sum.cpu_milli = sum.cpu_milli.saturating_add(more.cpu_milli);
-        sum.memory_bytes = sum.memory_bytes.saturating_add(more.memory_bytes);
-        self.failing_names.extend(other.failing_names);
-        self.failing_names.truncate(NAMES);
-    }
-}
-
 /// Adds up `pods` by node. Pods that have ended request nothing.
 #[must_use]
 pub fn loads(

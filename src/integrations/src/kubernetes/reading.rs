@@ -18,6 +18,7 @@ use super::grouping::{FailingCollector, FailingFilter};
 use super::pod_detail::PodDetail;
 use super::reader::{KINDS, KubeReader, WorkloadLookup, owner_chain};
 use super::records::{EventRecord, NodeRecord, OwnerLookup, OwnerRef, PodRecord, WorkloadRecord};
+use super::workload_reads::EventList;
 
 /// Owners that are looked up one by one; more are found in a list.
 const FEW_OWNERS: usize = 20;
@@ -403,6 +404,49 @@ impl Reading {
         let mut events = self.either(held, live).await?;
         newest_first(&mut events);
         Ok(events)
+    }
+
+    /// Events of a scope that are `wanted`, newest first, of one object where its kind and name are
+    /// given. Of more than `most` the newest.
+    pub async fn newest_events(
+        &self,
+        scope: &Scope,
+        object: Option<(&str, &str)>,
+        wanted: impl Fn(&EventRecord) -> bool,
+        most: usize,
+    ) -> Result<EventList, KubeError> {
+        let asked = |event: &EventRecord| {
+            let of = &event.object;
+            object.is_none_or(|(kind, name)| of.kind == kind && of.name == name) && wanted(event)
+        };
+        let held = self.ask(|cache| {
+            let mut looked = cache.events(scope, None, self.now)?;
+            looked.data.retain(asked);
+            Some(looked.map(|events| EventList {
+                events,
+                complete: true,
+            }))
+        });
+        let live = async {
+            // The events of one object are few.
+            let _place = match object {
+                None => Some(self.reads.place_for_list().await?),
+                Some(_) => None,
+            };
+            let (mut events, mut complete) = (Vec::new(), true);
+            for part in scope.parts() {
+                let list = self.reads.live.newest_events(part, object, &wanted, most);
+                let list = list.await?;
+                complete &= list.complete;
+                events.extend(list.events);
+            }
+            Ok(EventList { events, complete })
+        };
+        let mut list = self.either(held, live).await?;
+        newest_first(&mut list.events);
+        list.complete &= list.events.len() <= most;
+        list.events.truncate(most);
+        Ok(list)
     }
 
     pub async fn list_nodes(&self) -> Result<Vec<NodeRecord>, KubeError> {

@@ -19,7 +19,7 @@ pub enum PromptName {
 /// What `triage_cluster` takes.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 struct TriageCluster {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = super::arguments::CLUSTER))]
     cluster: Option<String>,

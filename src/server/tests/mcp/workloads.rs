@@ -287,7 +287,7 @@ async fn nodes_show_their_problems_and_only_the_pods_that_a_key_may_see() {
     let narrow = world.client(NARROW_KEY).await;
     let seen = |answer: &rmcp::model::CallToolResult| {
         let mut body = good(answer).clone();
-        body["observed_at"] = Value::Null;
+        body["as_of"] = Value::Null;
         body
     };
     let with = seen(&call(&narrow, "list_nodes", json!({})).await);

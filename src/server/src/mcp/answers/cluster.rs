@@ -153,7 +153,8 @@ pub struct RecentEvents {
     pub total: u32,
     /// False: older ones were too many to be read.
     pub complete: bool,
-    pub observed_at: String,
+    pub as_of: String,
+    pub source: String,
     pub simulated: bool,
     pub note: String,
 }

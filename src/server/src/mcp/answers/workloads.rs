@@ -39,7 +39,8 @@ pub struct Workloads {
     pub not_read: Vec<String>,
     pub complete: bool,
     pub next_cursor: Option<String>,
-    pub observed_at: String,
+    pub as_of: String,
+    pub source: String,
     pub simulated: bool,
     pub note: String,
 }
@@ -77,7 +78,8 @@ pub struct RolloutStatus {
     pub warnings: Vec<EventLine>,
     pub managed_by: Option<String>,
     pub next_tool: Option<String>,
-    pub observed_at: String,
+    pub as_of: String,
+    pub source: String,
     pub simulated: bool,
     pub note: String,
 }
@@ -116,7 +118,8 @@ pub struct RolloutHistory {
     pub revisions: Vec<RevisionLine>,
     pub revisions_total: u32,
     pub managed_by: Option<String>,
-    pub observed_at: String,
+    pub as_of: String,
+    pub source: String,
     pub simulated: bool,
     pub note: String,
 }
@@ -153,7 +156,8 @@ pub struct Nodes {
     pub pods_counted_in: Option<Vec<String>>,
     pub complete: bool,
     pub next_cursor: Option<String>,
-    pub observed_at: String,
+    pub as_of: String,
+    pub source: String,
     pub simulated: bool,
     pub note: String,
 }

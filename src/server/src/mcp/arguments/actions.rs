@@ -7,7 +7,7 @@ use super::{CLUSTER, NAMESPACE, OPAQUE, POD, UUID};
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct RestartPod {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,

@@ -7,7 +7,7 @@ use super::{CLUSTER, KIND, NAMESPACE, OPAQUE, POD, WORKLOAD};
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct GetPodStatus {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,
@@ -21,7 +21,7 @@ pub struct GetPodStatus {
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct ListFailingPods {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,
@@ -53,7 +53,7 @@ pub struct ListFailingPods {
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct GetRecentEvents {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,

@@ -7,7 +7,7 @@ use super::{CLUSTER, NAMESPACE, OPAQUE, POD, SELECTOR};
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct ListWorkloads {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,
@@ -23,7 +23,7 @@ pub struct ListWorkloads {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 500), regex(pattern = SELECTOR))]
     pub selector: Option<String>,
-    /// `true`: leave out those that are well.
+    /// Leave out those that are well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub only_unhealthy: Option<bool>,
@@ -89,7 +89,7 @@ impl RolloutKind {
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct GetRolloutStatus {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,
@@ -107,7 +107,7 @@ pub struct GetRolloutStatus {
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct GetRolloutHistory {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,
@@ -129,7 +129,7 @@ pub struct GetRolloutHistory {
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 pub struct ListNodes {
-    /// Cluster id. Needed only where several clusters are configured.
+    /// Needed only with several clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
     pub cluster: Option<String>,
@@ -137,7 +137,7 @@ pub struct ListNodes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 253), regex(pattern = POD))]
     pub node: Option<String>,
-    /// `true`: leave out nodes without a problem and without failing pods.
+    /// Leave out nodes without problems and failing pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub only_problems: Option<bool>,

@@ -1,7 +1,5 @@
 //! `list_nodes`: conditions of nodes, and what their pods ask of them.
 
-use std::collections::HashMap;
-
 use countersign_integrations::kubernetes::{
     NodeLoad, NodeRecord, Severity, loads, node_problems, page,
 };
@@ -24,31 +22,24 @@ struct Judged {
 impl View<'_> {
     pub async fn list_nodes(&self, args: ListNodes) -> Result<Answer, Complaint> {
         let cluster = self.cluster(args.cluster.as_deref())?;
-        let scopes = cluster.scopes(None).await?;
-        let _place = cluster.place().await?;
-        let mut nodes = cluster
-            .reader
-            .list_nodes()
-            .await
-            .map_err(|error| unreadable(&error))?;
+        let nodes = cluster.reading.list_nodes().await;
+        let mut nodes = nodes.map_err(|error| unreadable(&error))?;
         if let Some(wanted) = &args.node {
             if !nodes.iter().any(|node| node.name == *wanted) {
                 return Err(no_node(wanted, &nodes, &cluster.title()));
             }
             nodes.retain(|node| node.name == *wanted);
         }
-        let (mut by_node, mut complete): (HashMap<String, NodeLoad>, bool) = (HashMap::new(), true);
-        for scope in scopes {
-            let listed = cluster
-                .reader
-                .list_pods(scope, None, MOST_PODS)
-                .await
-                .map_err(|error| unreadable(&error))?;
-            complete &= listed.complete;
-            for (node, load) in loads(&listed.pods, self.now, &self.thresholds) {
-                by_node.entry(node).or_default().add(load);
-            }
-        }
+        let scope = cluster.scope(None);
+        let pods = cluster.reading.list_pods(&scope).await;
+        let pods = pods.map_err(|error| unreadable(&error))?;
+        let complete = pods.len() < MOST_PODS;
+        let mut by_node = loads(&pods, self.now, &self.thresholds);
+        drop(pods);
+        let counted_in = match scope {
+            Scope::All => None,
+            Scope::Namespaces(names) => Some(names.to_vec()),
+        };
         let seen = nodes.len();
         let mut judged: Vec<Judged> = nodes
             .into_iter()
@@ -88,7 +79,7 @@ impl View<'_> {
                 page.total
             ));
         }
-        if let Some(visible) = &self.caller.namespaces {
+        if let Some(visible) = &counted_in {
             text.push_str(&format!(
                 "\nPods and requests are counted only in the namespaces that this key may see: {}.",
                 visible.join(", ")
@@ -97,16 +88,17 @@ impl View<'_> {
         if !complete {
             text.push_str("\nThere are more pods than were read: the sums are too low.");
         }
-        text.push_str(&format!("\n({UNTRUSTED})"));
+        let text = cluster.warning() + &text + &cluster.imprint();
         let body = Nodes {
             cluster: cluster.id.to_owned(),
             nodes_seen: bounded(seen),
             nodes_with_problems: bounded(with_problems),
             nodes: lines,
-            pods_counted_in: self.caller.namespaces.clone(),
+            pods_counted_in: counted_in,
             complete,
             next_cursor: page.next_cursor,
-            observed_at: self.now.to_string(),
+            as_of: cluster.as_of(),
+            source: cluster.source(),
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };

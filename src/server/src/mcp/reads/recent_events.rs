@@ -1,6 +1,6 @@
 //! `get_recent_events`: newest first, repeats folded.
 
-use countersign_integrations::kubernetes::EventRecord;
+use countersign_integrations::kubernetes::{EventList, EventRecord};
 
 use super::*;
 
@@ -11,7 +11,7 @@ impl View<'_> {
     pub async fn get_recent_events(&self, args: GetRecentEvents) -> Result<Answer, Complaint> {
         let cluster = self.cluster(args.cluster.as_deref())?;
         let namespace = args.namespace.as_deref();
-        let scopes = cluster.scopes(namespace).await?;
+        cluster.scopes(namespace).await?;
         let kind = match (&args.kind, &args.name) {
             (None, Some(_)) => Some("Pod"),
             (kind, _) => kind.as_deref(),
@@ -22,19 +22,11 @@ impl View<'_> {
         let wanted = |event: &EventRecord| {
             (normal || event.kind == "Warning") && kind.is_none_or(|kind| event.object.kind == kind)
         };
-        let (mut events, mut complete) = (Vec::new(), true);
-        {
-            let _place = cluster.place().await?;
-            for scope in &scopes {
-                let found = cluster
-                    .reader
-                    .newest_events(*scope, object, wanted, MOST_EVENTS)
-                    .await
-                    .map_err(|error| unreadable(&error))?;
-                complete &= found.complete;
-                events.extend(found.events);
-            }
-        }
+        let scope = cluster.scope(namespace);
+        let found = cluster
+            .reading
+            .newest_events(&scope, object, wanted, MOST_EVENTS);
+        let EventList { events, complete } = found.await.map_err(|error| unreadable(&error))?;
         if events.is_empty() {
             cluster.explain_no_events(namespace, object).await?;
         }
@@ -92,14 +84,15 @@ impl View<'_> {
         if !complete {
             text.push_str("\nThere were too many to keep all: older ones are missing altogether.");
         }
-        text.push_str(&format!("\n({UNTRUSTED})"));
+        let text = cluster.warning() + &text + &cluster.imprint();
         let body = RecentEvents {
             cluster: cluster.id.to_owned(),
             namespace: args.namespace,
             events: lines,
             total: bounded(folded.len()),
             complete,
-            observed_at: self.now.to_string(),
+            as_of: cluster.as_of(),
+            source: cluster.source(),
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };
@@ -116,10 +109,7 @@ impl ClusterView<'_> {
     ) -> Result<(), Complaint> {
         match (namespace, object) {
             (Some(namespace), Some(("Pod", name))) => self.pod(namespace, name).await.map(drop),
-            (Some(namespace), _) => {
-                let _place = self.place().await?;
-                self.namespace_exists(namespace).await
-            }
+            (Some(namespace), _) => self.namespace_exists(namespace).await,
             (None, _) => Ok(()),
         }
     }

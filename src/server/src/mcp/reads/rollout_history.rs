@@ -56,7 +56,7 @@ impl View<'_> {
                 "\n{by} manages it and would undo a rollback by hand."
             ));
         }
-        text.push_str(&format!("\n({UNTRUSTED})"));
+        let text = cluster.warning() + &text + &cluster.imprint();
         let body = RolloutHistory {
             cluster: cluster.id.to_owned(),
             namespace: workload.namespace,
@@ -65,7 +65,8 @@ impl View<'_> {
             revisions: lines,
             revisions_total: bounded(revisions.len()),
             managed_by: workload.managed_by,
-            observed_at: self.now.to_string(),
+            as_of: cluster.as_of(),
+            source: cluster.source(),
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };

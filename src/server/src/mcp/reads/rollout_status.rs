@@ -29,7 +29,9 @@ impl View<'_> {
         let (held, warnings) = if at_rest {
             (Vec::new(), Vec::new())
         } else {
-            let held = cluster.held_up(&workload, self.now).await?;
+            let held = cluster
+                .held_up(&workload, self.now, &self.thresholds)
+                .await?;
             let warnings = cluster.warnings_about(&workload).await;
             (held, warnings)
         };
@@ -71,11 +73,13 @@ impl View<'_> {
             warnings,
             managed_by: workload.managed_by.clone(),
             next_tool,
-            observed_at: self.now.to_string(),
+            as_of: cluster.as_of(),
+            source: cluster.source(),
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };
-        Ok(Answer::new(told(&body, &cluster.title()), &body))
+        let text = cluster.warning() + &told(&body, &cluster.title()) + &cluster.imprint();
+        Ok(Answer::new(text, &body))
     }
 }
 
@@ -165,6 +169,7 @@ impl ClusterView<'_> {
         &self,
         workload: &WorkloadRecord,
         now: Timestamp,
+        thresholds: &Thresholds,
     ) -> Result<Vec<HoldingUp>, Complaint> {
         let _place = self.place().await?;
         let revisions = match self.reader.revisions_of(workload).await {
@@ -191,7 +196,7 @@ impl ClusterView<'_> {
         });
         let newest = revisions.first();
         let updated = |pod: &PodRecord| is_updated(pod, workload, newest);
-        Ok(holding_up(&pods, updated, now, &Thresholds::default()))
+        Ok(holding_up(&pods, updated, now, thresholds))
     }
 
     /// Quotas and admission policies that refuse a pod speak only there. Best effort.
@@ -312,6 +317,5 @@ fn told(body: &RolloutStatus, cluster: &str) -> String {
             "\nNext: {next}; get_rollout_history tells what changed."
         ));
     }
-    text.push_str(&format!("\n({UNTRUSTED})"));
     text
 }

@@ -100,7 +100,7 @@ impl View<'_> {
                  get_recent_events with kind and name for a Job.",
             );
         }
-        text.push_str(&format!("\n({UNTRUSTED})"));
+        let text = cluster.warning() + &text + &cluster.imprint();
         let body = Workloads {
             cluster: cluster.id.to_owned(),
             namespace: args.namespace,
@@ -110,7 +110,8 @@ impl View<'_> {
             not_read,
             complete,
             next_cursor: page.next_cursor,
-            observed_at: self.now.to_string(),
+            as_of: cluster.as_of(),
+            source: cluster.source(),
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };
