@@ -37,12 +37,22 @@ impl Call {
 
 impl Caller {
     pub fn new(stack: &Stack) -> Result<Self> {
+        Self::at(&stack.url, &stack.secrets.api_key)
+    }
+
+    /// The same with connections of its own.
+    pub fn another(&self) -> Result<Self> {
         Ok(Self {
-            client: reqwest::Client::builder()
-                .timeout(Duration::from_secs(20))
-                .build()?,
-            url: format!("{}/mcp", stack.url),
-            key: stack.secrets.api_key.clone(),
+            client: client()?,
+            ..self.clone()
+        })
+    }
+
+    pub fn at(url: &str, key: &str) -> Result<Self> {
+        Ok(Self {
+            url: format!("{url}/mcp"),
+            key: key.to_owned(),
+            client: client()?,
         })
     }
 
@@ -91,6 +101,11 @@ impl Caller {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn client() -> Result<reqwest::Client> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(60));
+    Ok(client.build()?)
 }
 
 pub fn structured(text: &str) -> Result<Value> {

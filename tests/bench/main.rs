@@ -9,6 +9,7 @@ mod calls;
 mod idle;
 mod reads;
 mod report;
+mod scale;
 mod store;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ use report::Line;
 /// A busy machine measures its other work.
 const CALM: f64 = 0.7;
 
-const BENCHES: [(&str, &str); 5] = [
+const BENCHES: [(&str, &str); 6] = [
     ("store", "a proposal beside one bare commit, both engines"),
     (
         "approval",
@@ -35,6 +36,10 @@ const BENCHES: [(&str, &str); 5] = [
     (
         "reads",
         "get_pod_status beside bare GETs, 16 clients; real API server and playground",
+    ),
+    (
+        "scale",
+        "read tools on simulated clusters of 20,000 and 100,000 pods, beside another server",
     ),
     ("idle", "resident memory"),
 ];
@@ -85,6 +90,7 @@ async fn run(names: &[String]) -> Result<bool> {
             "approval" => approval::on_the_playground().await,
             "claim" => approval::on_the_control_plane().await,
             "reads" => reads::measure().await,
+            "scale" => scale::measure().await,
             _ => idle::measure().await,
         };
         lines.extend(measured.with_context(|| format!("bench {name}"))?);
