@@ -20,6 +20,7 @@ const SLOW: &[&str] = &[
     "workloads",
     "contract",
     "lifecycle",
+    "pod_states",
     "processes",
     "accounts",
     "rollouts",

@@ -52,6 +52,8 @@ pub enum Outcome {
     Succeeded,
     /// Ready, but once deleted it never goes away.
     StuckTerminating,
+    /// The kubelet never reports on the pod: also for tests that write the status themselves.
+    Silent,
 }
 
 const NAMES: &[(&str, Outcome)] = &[
@@ -68,6 +70,7 @@ const NAMES: &[(&str, Outcome)] = &[
     ("failed", Outcome::Failed),
     ("succeeded", Outcome::Succeeded),
     ("stuck-terminating", Outcome::StuckTerminating),
+    ("silent", Outcome::Silent),
 ];
 
 impl Behavior {

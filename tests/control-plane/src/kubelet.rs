@@ -310,7 +310,11 @@ impl State {
         }
         let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
         if !pod.object["metadata"]["deletionTimestamp"].is_null() {
-            if pod.deletion_finished || pod.behavior.outcome == Outcome::StuckTerminating {
+            let holds_on = matches!(
+                pod.behavior.outcome,
+                Outcome::StuckTerminating | Outcome::Silent
+            );
+            if pod.deletion_finished || holds_on {
                 return Ok(());
             }
             let finish = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": uid}});
@@ -325,7 +329,7 @@ impl State {
         } else {
             Outcome::Ready
         };
-        if pod.written == Some((pod.behavior, outcome)) {
+        if outcome == Outcome::Silent || pod.written == Some((pod.behavior, outcome)) {
             return Ok(());
         }
         let now = now();

@@ -43,9 +43,13 @@ pub(crate) fn pod_status(facts: &Facts, outcome: Outcome) -> Value {
         .collect();
     let init_containers: Vec<Value> = inits
         .iter()
-        .map(|container| {
+        .enumerate()
+        .map(|(index, container)| {
+            let sidecar = spec["initContainers"][index]["restartPolicy"] == "Always";
             let state = if init_fails {
                 container_state(facts, container, Outcome::CrashLoop)
+            } else if sidecar && phase_is_open(outcome) {
+                container_state(facts, container, Outcome::Ready)
             } else {
                 completed(facts)
             };
@@ -83,7 +87,8 @@ pub(crate) fn pod_status(facts: &Facts, outcome: Outcome) -> Value {
         Outcome::ImagePull
         | Outcome::CreateConfigError
         | Outcome::ContainerCreating
-        | Outcome::InitCrashLoop => ("Pending", Value::Null, Value::Null),
+        | Outcome::InitCrashLoop
+        | Outcome::Silent => ("Pending", Value::Null, Value::Null),
         Outcome::Evicted => (
             "Failed",
             "Evicted".into(),
@@ -136,7 +141,8 @@ pub(crate) fn pod_event(pod: &Value, outcome: Outcome) -> Option<(&'static str, 
         | Outcome::ContainerCreating
         | Outcome::Failed
         | Outcome::Succeeded
-        | Outcome::StuckTerminating => return None,
+        | Outcome::StuckTerminating
+        | Outcome::Silent => return None,
     })
 }
 
@@ -188,7 +194,16 @@ fn container_state(facts: &Facts, (name, image): &(String, String), outcome: Out
         }
         Outcome::Failed => json!({"state": terminated("Error", 1, facts.since, facts.since)}),
         Outcome::Succeeded => completed(facts),
+        Outcome::Silent => json!({}),
     }
+}
+
+/// Native sidecars run as long as the pod does.
+fn phase_is_open(outcome: Outcome) -> bool {
+    !matches!(
+        outcome,
+        Outcome::Evicted | Outcome::Failed | Outcome::Succeeded
+    )
 }
 
 /// The other containers of a pod whose first container has `outcome`.
