@@ -1,6 +1,6 @@
 //! The table of shapes.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use regex::{Regex, RegexSet};
 
@@ -55,9 +55,20 @@ const STATES: &str = " a accepted an and are bad being cannot correct denied emp
 type Spares = fn(&str, &str) -> bool;
 
 pub(super) struct Rule {
-    /// Groups 1 and 3 are what may stay before and after, group 2 is what `spares` looks at.
-    pub shape: Regex,
+    text: String,
+    shape: OnceLock<Option<Regex>>,
     pub spares: Option<Spares>,
+}
+
+impl Rule {
+    /// Groups 1 and 3 are what may stay before and after, group 2 is what `spares` looks at. Made
+    /// when it is first needed: most rules never are, and together they take milliseconds and
+    /// megabytes.
+    pub fn shape(&self) -> Option<&Regex> {
+        self.shape
+            .get_or_init(|| Regex::new(&self.text).ok())
+            .as_ref()
+    }
 }
 
 pub(super) struct Rules {
@@ -147,12 +158,10 @@ pub(super) static RULES: LazyLock<Rules> = LazyLock::new(|| {
     let set = RegexSet::new(all.iter().map(|(shape, _)| shape)).unwrap_or_default();
     let all = all
         .iter()
-        .filter_map(|(shape, spares)| {
-            let shape = Regex::new(shape).ok()?;
-            Some(Rule {
-                shape,
-                spares: *spares,
-            })
+        .map(|(shape, spares)| Rule {
+            text: (*shape).to_owned(),
+            shape: OnceLock::new(),
+            spares: *spares,
         })
         .collect();
     Rules { all, set }

@@ -5,6 +5,7 @@ use super::*;
 fn every_rule_compiled_and_stands_where_its_set_says() {
     assert_eq!(RULES.all.len(), RULES.set.len());
     assert!(RULES.all.len() > 30);
+    assert!(RULES.all.iter().all(|rule| rule.shape().is_some()));
 }
 
 #[test]

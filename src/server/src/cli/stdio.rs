@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -125,7 +125,8 @@ struct Bridge {
     folder: Folder,
     /// One word for this process: a session in audit and limits.
     client: String,
-    http: reqwest::Client,
+    /// Made when a server is found: it reads the system's certificates, which takes 10 ms.
+    http: OnceLock<reqwest::Client>,
     local: HttpService,
     /// What `initialize` agreed on: later requests name it in a header.
     version: Mutex<Option<String>>,
@@ -173,11 +174,7 @@ impl Bridge {
         Ok(Self {
             folder,
             client: random_token(&OsEntropy)[..16].to_owned(),
-            http: reqwest::Client::builder()
-                .connect_timeout(Duration::from_secs(2))
-                .timeout(PATIENCE)
-                .no_proxy()
-                .build()?,
+            http: OnceLock::new(),
             local: Handler::standalone(standalone)
                 .service(StreamableHttpServerConfig::default().disable_allowed_hosts()),
             version: Mutex::new(None),
@@ -247,6 +244,21 @@ impl Bridge {
         headers
     }
 
+    fn http(&self) -> Option<&reqwest::Client> {
+        if self.http.get().is_none() {
+            let client = reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(2))
+                .timeout(PATIENCE)
+                .no_proxy()
+                .build();
+            match client {
+                Ok(client) => drop(self.http.set(client)),
+                Err(error) => tracing::error!(%error, "no HTTP client could be made"),
+            }
+        }
+        self.http.get()
+    }
+
     /// To the server of `countersign up`, if there is one.
     async fn forward(
         &self,
@@ -260,8 +272,10 @@ impl Bridge {
         let Ok(key) = Folder::api_key(&running.key_file) else {
             return Reply::Unreachable;
         };
-        let request = self
-            .http
+        let Some(http) = self.http() else {
+            return Reply::Unreachable;
+        };
+        let request = http
             .post(&running.mcp_url)
             .headers(headers.clone())
             .bearer_auth(key)

@@ -295,6 +295,14 @@ impl Handler {
         Ok(filled)
     }
 
+    /// For the audit row, where there is one.
+    fn inputs(&self, arguments: &JsonObject) -> String {
+        match self.recorder {
+            Some(_) => redact::inputs(arguments),
+            None => String::new(),
+        }
+    }
+
     /// Leaves the audit row and the numbers of one call.
     async fn record(&self, tool: &str, durable: bool, inputs: String, call: Call<'_>) {
         let elapsed = call.started.elapsed();
@@ -388,7 +396,7 @@ impl ServerHandler for Handler {
         let Some(tool) = ToolName::named(&request.name) else {
             let mut arguments = arguments;
             arguments.insert("requested_tool".to_owned(), request.name.as_ref().into());
-            let inputs = redact::inputs(&arguments);
+            let inputs = self.inputs(&arguments);
             let call = Call {
                 started,
                 caller: &caller,
@@ -398,7 +406,7 @@ impl ServerHandler for Handler {
             self.record("unknown", false, inputs, call).await;
             return Err(unknown_tool(&request.name));
         };
-        let inputs = redact::inputs(&arguments);
+        let inputs = self.inputs(&arguments);
         let answer = self.answer(tool, arguments, &caller).await;
         let (outcome, action) = match &answer {
             Ok(answer) => (answer.outcome, answer.action),
@@ -449,7 +457,7 @@ impl ServerHandler for Handler {
             outcome,
             action,
         };
-        let inputs = redact::inputs(&inputs);
+        let inputs = self.inputs(&inputs);
         self.record("resource", false, inputs, call).await;
         let answer =
             answer.map_err(|complaint| ErrorData::resource_not_found(complaint.message, None))?;
@@ -475,7 +483,7 @@ impl ServerHandler for Handler {
         let started = Instant::now();
         let caller = self.caller(&context)?;
         let arguments = request.arguments.unwrap_or_default();
-        let inputs = redact::inputs(&arguments);
+        let inputs = self.inputs(&arguments);
         let filled = match PromptName::named(&request.name) {
             Ok(prompt) => self.fill(prompt, arguments, &caller).await,
             Err(complaint) => Err(complaint),
