@@ -264,6 +264,7 @@ fn repeated(text: &str) -> String {
         .map(|part| {
             let digits = part.bytes().take_while(u8::is_ascii_digit).count();
             let (number, rest) = part.split_at(digits);
+            // Without a number it is no argument: the `$` of a JSON path.
             (number.parse().unwrap_or_default(), rest)
         })
         .collect();
@@ -272,7 +273,11 @@ fn repeated(text: &str) -> String {
         .map(|copy| {
             let mut text = head.to_owned();
             for (number, rest) in &holes {
-                text.push_str(&format!("${}{rest}", copy * width + number));
+                text.push('$');
+                if *number > 0 {
+                    text.push_str(&(copy * width + number).to_string());
+                }
+                text.push_str(rest);
             }
             text
         })

@@ -247,7 +247,7 @@ impl From<WireDetail> for PodDetail {
             image_pull_secrets: spec
                 .image_pull_secrets
                 .into_iter()
-                .map(|secret| secret.name)
+                .map(|secret| untrusted::line(&secret.name, 253))
                 .collect(),
             active_deadline_seconds: spec.active_deadline_seconds,
             containers: containers.map(ContainerDetail::from).collect(),

@@ -500,7 +500,7 @@ impl Reading {
             }
             (Err(error), Some(old)) if error.is_transient() => {
                 if let Some(cache) = cache {
-                    cache.live_failed(error.clone());
+                    cache.live_failed();
                 }
                 Ok(self.noted(old, ReadSource::Old(error)))
             }

@@ -128,9 +128,8 @@ impl Meta {
         } = self.owner_references.swap_remove(at);
         Some(OwnerRef {
             api_version,
-            // The API server asks of these only that they are not empty.
-            kind: untrusted::line(&kind, REASON),
-            name: untrusted::line(&name, 253),
+            kind: plain(kind),
+            name: plain(name),
             uid,
         })
     }
@@ -170,7 +169,7 @@ pub(super) struct WireCondition {
 pub(super) fn conditions(wire: Vec<WireCondition>) -> Vec<ConditionRecord> {
     wire.into_iter()
         .map(|condition| ConditionRecord {
-            kind: condition.kind,
+            kind: untrusted::line(&condition.kind, 316),
             status: match condition.status.as_str() {
                 "True" => ConditionStatus::True,
                 "False" => ConditionStatus::False,
@@ -395,5 +394,16 @@ impl Identified for WireEvent {
 impl Identified for WireNamespace {
     fn meta(&self) -> &Meta {
         &self.metadata
+    }
+}
+
+/// Of an owner's kind and name the API server asks only that they are not empty: whoever makes a pod
+/// could write sentences there, which we would repeat as our own.
+fn plain(word: String) -> String {
+    let usual = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    if word.len() <= 253 && word.chars().all(usual) {
+        word
+    } else {
+        "(not-a-name)".to_owned()
     }
 }

@@ -13,6 +13,8 @@ pub(super) fn strip(line: &str) -> Cow<'_, str> {
     }
     let mut out = String::with_capacity(line.len());
     let mut chars = line.chars().peekable();
+    // Once a string has no end, no later one has: each would be looked for to the end of the line.
+    let mut endless = false;
     while let Some(c) = chars.next() {
         match c {
             '\u{1b}' => match chars.peek() {
@@ -22,7 +24,7 @@ pub(super) fn strip(line: &str) -> Cow<'_, str> {
                 }
                 Some(']' | 'P' | 'X' | '^' | '_') => {
                     chars.next();
-                    skip_string(&mut chars);
+                    endless = endless || !skip_string(&mut chars);
                 }
                 // Character sets and the like: intermediates, then one final.
                 Some(' '..='/') => {
@@ -35,7 +37,9 @@ pub(super) fn strip(line: &str) -> Cow<'_, str> {
                 _ => {}
             },
             '\u{9b}' => skip_control_sequence(&mut chars),
-            '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => skip_string(&mut chars),
+            '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => {
+                endless = endless || !skip_string(&mut chars);
+            }
             removed if is_removed(removed) => {}
             kept => out.push(kept),
         }
@@ -56,8 +60,8 @@ fn skip_control_sequence(chars: &mut Peekable<Chars<'_>>) {
 }
 
 /// Up to BEL or ST. One that has no end loses its introducer only: a terminal would swallow the
-/// rest of the line, and nobody shall hide a line that way.
-fn skip_string(chars: &mut Peekable<Chars<'_>>) {
+/// rest of the line, and nobody shall hide a line that way. `false`: it has no end.
+fn skip_string(chars: &mut Peekable<Chars<'_>>) -> bool {
     let mut ahead = chars.clone();
     while let Some(c) = ahead.next() {
         let ended = match c {
@@ -67,9 +71,10 @@ fn skip_string(chars: &mut Peekable<Chars<'_>>) {
         };
         if ended {
             *chars = ahead;
-            return;
+            return true;
         }
     }
+    false
 }
 
 #[cfg(test)]

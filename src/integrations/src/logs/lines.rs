@@ -10,16 +10,21 @@ pub(super) struct Lines {
     dropped: usize,
     /// The last break was a carriage return: a line feed after it belongs to it.
     returned: bool,
+    /// The line that is being read follows a lone carriage return: what begins it is the program's,
+    /// not the kubelet's time.
+    continued: bool,
 }
 
 impl Lines {
-    /// Calls `each` with every line that is complete, and with how many of its bytes are missing.
-    /// A carriage return ends a line too: progress bars are lines of their own.
-    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8], usize)) {
+    /// Calls `each` with every line that is complete, and with how many of its bytes are missing,
+    /// and whether it is the continuation of one. A carriage return ends a line too: progress bars
+    /// are lines of their own.
+    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8], usize, bool)) {
         let mut rest = chunk;
         while !rest.is_empty() {
             if std::mem::take(&mut self.returned) && rest[0] == b'\n' {
                 rest = &rest[1..];
+                self.continued = false;
                 continue;
             }
             let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
@@ -28,19 +33,24 @@ impl Lines {
             };
             self.returned = rest[end] == b'\r';
             if self.held.is_empty() && end <= LONGEST {
-                each(&rest[..end], 0);
+                each(&rest[..end], 0, self.continued);
             } else {
                 self.hold(&rest[..end]);
                 self.end(&mut each);
             }
+            self.continued = self.returned;
             rest = &rest[end + 1..];
         }
     }
 
     /// What is left when the log ends without a line break.
-    pub fn end(&mut self, mut each: impl FnMut(&[u8], usize)) {
+    pub fn end(&mut self, mut each: impl FnMut(&[u8], usize, bool)) {
         if !self.held.is_empty() {
-            each(&self.held, std::mem::take(&mut self.dropped));
+            each(
+                &self.held,
+                std::mem::take(&mut self.dropped),
+                self.continued,
+            );
             self.held.clear();
         }
     }

@@ -84,8 +84,9 @@ impl Pipeline {
     /// The next bytes, cut anywhere.
     pub fn feed(&mut self, chunk: &[u8]) {
         let stages = &mut self.stages;
-        self.lines
-            .feed(chunk, |line, dropped| stages.line(line, dropped));
+        self.lines.feed(chunk, |line, dropped, continued| {
+            stages.line(line, dropped, continued);
+        });
     }
 
     /// Lines seen so far.
@@ -98,7 +99,8 @@ impl Pipeline {
     #[must_use]
     pub fn finish(mut self) -> Excerpt {
         let stages = &mut self.stages;
-        self.lines.end(|line, dropped| stages.line(line, dropped));
+        self.lines
+            .end(|line, dropped, continued| stages.line(line, dropped, continued));
         if let Some(entry) = stages.assembler.finish() {
             stages.entry(entry);
         }
@@ -112,10 +114,13 @@ impl Pipeline {
 
 impl Stages {
     /// `dropped`: bytes of this line that were too many to hold.
-    fn line(&mut self, bytes: &[u8], dropped: usize) {
+    fn line(&mut self, bytes: &[u8], dropped: usize, continued: bool) {
         self.lines_read += 1;
         let text = String::from_utf8_lossy(bytes);
-        let (at, text) = split_timestamp(&text);
+        let (at, text) = match continued {
+            true => (None, text.as_ref()),
+            false => split_timestamp(&text),
+        };
         self.at = at.or(self.at);
         let plain = escapes::strip(text);
         let masked = self.masker.line(&plain);

@@ -378,6 +378,30 @@ fn progress_bars_and_windows_line_ends_are_lines() {
     assert_eq!(excerpt.lines_read, 6);
 }
 
+#[test]
+fn a_program_cannot_write_the_kubelets_times() {
+    let log = stamped(["one\r2099-01-01T00:00:00Z two", "three"]);
+    let excerpt = read(&wanted(), &log);
+    assert!(
+        excerpt
+            .newest
+            .is_some_and(|at| at.strftime("%Y").to_string() == "2026")
+    );
+    assert!(
+        excerpt.text.contains("2099-01-01T00:00:00Z two"),
+        "{}",
+        excerpt.text
+    );
+}
+
+#[test]
+fn strings_without_an_end_take_no_longer_than_other_text() {
+    // Looking for each one's end would be 2,000 times 16 KiB for a line, and minutes for a log.
+    let line = "\u{1b}]x".repeat(5_000);
+    let excerpt = read(&wanted(), &format!("{line}\n").repeat(500));
+    assert_eq!(excerpt.lines_read, 500);
+}
+
 /// Whatever comes, the bound holds and nothing panics.
 #[test]
 fn noise_is_borne_within_the_bound() {

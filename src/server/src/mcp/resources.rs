@@ -27,7 +27,7 @@ pub fn templates() -> Vec<ResourceTemplate> {
             "pod://{cluster}/{namespace}/{name}",
             "pod",
             "A pod",
-            "The state of one pod, read live, as get_pod_status gives it.",
+            "The state of one pod, as get_pod_status gives it.",
         ),
     ]
 }

@@ -63,6 +63,9 @@ struct State<S> {
     /// The last change in a namespace since then. Separate, so that the age of an answer about one
     /// namespace does not tell of changes in another.
     heard: BTreeMap<Box<str>, Timestamp>,
+    /// A watch was cut off and goes on from where it was: what arrives may be long past, and says
+    /// nothing about now.
+    behind: bool,
     /// Objects that do not decode.
     unreadable: usize,
 }
@@ -134,6 +137,7 @@ impl<S: Shelf> Feed<S> {
             link: Link::Up,
             confirmed: Timestamp::UNIX_EPOCH,
             heard: BTreeMap::new(),
+            behind: false,
             unreadable: 0,
         };
         Self {
@@ -260,6 +264,7 @@ impl<S: Shelf> Feed<S> {
             tracing::warn!(what, namespace, %error, "a watch broke; reads go to the API meanwhile");
         }
         state.link = Link::Down(error);
+        state.behind = true;
         refused
     }
 
@@ -299,6 +304,7 @@ impl<S: Shelf> Feed<S> {
                     link: Link::Up,
                     confirmed: begun,
                     heard: BTreeMap::new(),
+                    behind: false,
                     unreadable,
                 };
                 return Ok(version);
@@ -330,6 +336,10 @@ impl<S: Shelf> Feed<S> {
         let mut stream = WatchStream::new(chunks);
         // By then the server has ended the watch, or it is not listening any more.
         let asked_for = Instant::now() + Duration::from_secs(seconds);
+        // By the wall: a process that slept finds the end in its socket, long after it was sent.
+        let lasts = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+        let opened = supply.clock.now();
+        let ends = opened.saturating_add(lasts).unwrap_or(opened);
         let until = asked_for + supply.settings.grace;
         self.reached();
         loop {
@@ -341,7 +351,9 @@ impl<S: Shelf> Feed<S> {
                     // Ended as asked. Where nothing happens there is not even a bookmark: real
                     // servers send one only when the version has moved.
                     if Instant::now() >= asked_for {
-                        self.vouched_for(supply.clock.now());
+                        self.vouched_for(ends);
+                    } else {
+                        self.change().behind = true;
                     }
                     return Ok(End::Resume);
                 }
@@ -376,6 +388,7 @@ impl<S: Shelf> Feed<S> {
         let mut state = self.change();
         let until = now.checked_sub(LAST_MOMENT).unwrap_or(now);
         state.confirmed = state.confirmed.max(until);
+        state.behind = false;
     }
 
     fn apply(&self, told: Told<S::Wire>, version: &mut String, now: Timestamp) {
@@ -385,6 +398,7 @@ impl<S: Shelf> Feed<S> {
                 *version = bookmark.metadata.resource_version;
                 state.confirmed = now;
                 state.heard.clear();
+                state.behind = false;
                 return;
             }
             Told::Line(WatchLine::Added(wire) | WatchLine::Modified(wire)) => {
@@ -410,6 +424,9 @@ impl<S: Shelf> Feed<S> {
             }
             Told::Line(WatchLine::Error(_)) | Told::Garbled => return,
         };
+        if state.behind {
+            return;
+        }
         match state.heard.get_mut(&namespace) {
             Some(heard) => *heard = now,
             None => {

@@ -105,7 +105,7 @@ pub struct Cache {
     namespaces: Vec<Arc<Feed<Plain<NamespaceRecord>>>>,
     fresh_for: SignedDuration,
     /// The last live read that failed for want of an answer.
-    failure: Mutex<Option<(Instant, KubeError)>>,
+    failure: Mutex<Option<Instant>>,
     /// Ended when this is dropped.
     _feeding: JoinSet<()>,
 }
@@ -170,15 +170,18 @@ impl Cache {
     }
 
     /// The API did not answer just now.
-    pub(super) fn live_failed(&self, error: KubeError) {
+    pub(super) fn live_failed(&self) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        *failure = Some((Instant::now(), error));
+        *failure = Some(Instant::now());
     }
 
+    /// Does not say what was asked: it may have been another caller's question, about what this one
+    /// must not hear of.
     pub(super) fn live_failed_lately(&self) -> Option<KubeError> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, error) = failure.as_ref()?;
-        (at.elapsed() < SPARED).then(|| error.clone())
+        (failure.as_ref()?.elapsed() < SPARED).then(|| KubeError::Unavailable {
+            problem: "it did not answer a moment ago".to_owned(),
+        })
     }
 
     /// Every kind that our account may read was listed once.

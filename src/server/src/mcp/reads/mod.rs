@@ -19,6 +19,7 @@ use countersign_integrations::kubernetes::{
     Reading, Scope, Terminated, Thresholds, diagnosis, failing, fold_events, restartable,
 };
 use countersign_integrations::near_matches::near_matches;
+use countersign_integrations::untrusted;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::SemaphorePermit;
 
@@ -339,6 +340,7 @@ fn object_name(owner: &OwnerRef) -> ObjectName {
 fn bounded(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
+/// Of the cluster's words: also those that passed no other filter cannot hold our marks.
 fn short(text: &str) -> String {
-    countersign_domain::one_line(text, 300)
+    untrusted::line(text, 300)
 }

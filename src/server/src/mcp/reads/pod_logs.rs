@@ -181,7 +181,7 @@ impl ClusterView<'_> {
     async fn log_pods(&self, args: &GetPodLogs) -> Result<Vec<PodRecord>, Complaint> {
         let namespace = args.namespace.as_str();
         if let Some(name) = &args.pod {
-            return Ok(vec![self.pod(namespace, name).await?]);
+            return Ok(vec![self.pod_now(namespace, name).await?]);
         }
         if !self.sees(namespace) {
             return Err(self.no_namespace(namespace).await);
