@@ -135,28 +135,40 @@ pub fn unsigned_sentence(state: StateName) -> String {
     )
 }
 
-/// A genuine end that the stored state does not tell: the row was changed afterwards, or two
-/// executors came to different ends. The latest.
-pub fn other_end(detail: &ActionDetail, keys: &KeyRing) -> Option<ExecutionRecord> {
+/// What the executor signed that the stored state denies: another end (the row was changed
+/// afterwards, or two executors came to different ends), or, where the row has an end that nothing
+/// signed tells, that it had begun. The latest.
+pub fn contradiction(detail: &ActionDetail, keys: &KeyRing) -> Option<ExecutionRecord> {
     let stored = detail.action.state.name();
-    detail
-        .records
-        .iter()
-        .rev()
-        .filter(|(record, _)| {
-            let told = record.state.parse::<StateName>();
-            told.is_ok_and(|state| state.is_terminal() && state != stored)
-        })
-        .find_map(|(record, sealed)| open_record(detail, record, sealed, keys).ok())
+    let latest = |wanted: &dyn Fn(StateName) -> bool| {
+        let told = detail.records.iter().rev().filter(|(record, _)| {
+            let state = record.state.parse::<StateName>();
+            state.is_ok_and(|state| state != stored && wanted(state))
+        });
+        told.map(|(record, sealed)| open_record(detail, record, sealed, keys))
+            .find_map(Result::ok)
+    };
+    // What has begun ends by the executor's word only. A row that is under way is no
+    // contradiction: its record may have come between two reads.
+    let unvouched = || stored.is_terminal() && Standing::of(detail, keys).signed().is_none();
+    latest(&|state| state.is_terminal())
+        .or_else(|| unvouched().then(|| latest(&|_| true)).flatten())
 }
 
-/// The sentence about [`other_end`].
-pub fn other_end_sentence(record: &ExecutionRecord) -> String {
+/// The sentence about a [`contradiction`].
+pub fn contradiction_sentence(record: &ExecutionRecord) -> String {
     let message = countersign_domain::one_line(record.message.trim_end_matches('.'), 600);
+    if record.record == RecordKind::Outcome || record.record == RecordKind::Refusal {
+        return format!(
+            "The executor signed another end at {}: {}: {message}. Look at the cluster: somebody \
+             may have altered the database.",
+            record.at, record.state
+        );
+    }
     format!(
-        "The executor signed another end at {}: {}: {message}. Look at the cluster: somebody may \
-         have altered the database.",
-        record.at, record.state
+        "The executor signed at {} that it began to carry this out, and signed no end: the change \
+         may have been made. Look at the cluster: somebody may have altered the database.",
+        record.at
     )
 }
 

@@ -344,8 +344,8 @@ impl Desk<'_> {
             simulated: self.simulated(&target.cluster),
         };
         let mut text = sentence(&body);
-        if let Some(record) = evidence::other_end(detail, keys) {
-            text.push_str(&format!("\n{}", evidence::other_end_sentence(&record)));
+        if let Some(record) = evidence::contradiction(detail, keys) {
+            text.push_str(&format!("\n{}", evidence::contradiction_sentence(&record)));
         }
         Answer::new(text, &body).about(action.id)
     }

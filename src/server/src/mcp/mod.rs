@@ -459,8 +459,10 @@ impl ServerHandler for Handler {
         };
         let inputs = self.inputs(&inputs);
         self.record("resource", false, inputs, call).await;
-        let answer =
-            answer.map_err(|complaint| ErrorData::resource_not_found(complaint.message, None))?;
+        let answer = answer.map_err(|complaint| {
+            let asked = serde_json::json!({"uri": request.uri});
+            ErrorData::resource_not_found(complaint.message, Some(asked))
+        })?;
         let contents = ResourceContents::text(answer.structured.to_string(), request.uri)
             .with_mime_type("application/json");
         Ok(ReadResourceResult::new(vec![contents]).into())

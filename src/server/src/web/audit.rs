@@ -56,6 +56,8 @@ struct Page {
     lines: Vec<Line>,
     filtered: bool,
     older: Option<String>,
+    /// What the log of one action does not show, and the executor's signatures do.
+    warning: Option<String>,
 }
 
 pub(super) async fn one(_who: SignedIn, Path(id): Path<String>) -> Result<Redirect, WebError> {
@@ -77,6 +79,14 @@ pub(super) async fn page(
         .map(|row| row.seq)
         .filter(|_| rows.len() == PAGE as usize);
     let keys = &web.app.executor_keys;
+    let warning = match filter.action {
+        None => None,
+        Some(id) => {
+            let detail = web.app.store.detail(id).await?;
+            let record = detail.and_then(|detail| evidence::contradiction(&detail, keys));
+            record.map(|record| evidence::contradiction_sentence(&record))
+        }
+    };
     let lines = rows
         .iter()
         .map(|row| line(row, keys, &registry, now))
@@ -88,6 +98,7 @@ pub(super) async fn page(
         filtered: filter_words(&asked).count() > 0,
         older: last.map(|seq| address(&asked, seq)),
         asked,
+        warning,
     };
     Ok(Html(page.render()?))
 }

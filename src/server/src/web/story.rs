@@ -136,7 +136,9 @@ pub(super) fn headline(
             started_at, end, ..
         } => {
             let until = signed.map_or(end.at, |record| record.at);
-            let took = words(until.duration_since(*started_at).max(SignedDuration::ZERO));
+            // To the nearest second, as people round: 1.8 s are 2.
+            let half = SignedDuration::from_millis(500);
+            let took = words(until.duration_since(*started_at).max(SignedDuration::ZERO) + half);
             line("good", &format!("Verified after {took}"), message)
         }
         State::Failed { .. } => line("bad", "Failed", message),
@@ -263,13 +265,13 @@ pub(super) fn already(detail: &ActionDetail, registry: &Registry) -> String {
         (_, StateName::Cancelled) => "The proposer has taken it back.".to_owned(),
         (_, StateName::Expired) => "Its time is over.".to_owned(),
         (Some(row), _) => format!(
-            "{} {} it at {} UTC {}. It is {state} now.",
+            "{} {} it at {} UTC {}. Its state is now: {state}.",
             name_of(registry, &row.person),
             past(row.verb),
             row.decided_at.strftime("%H:%M:%S"),
             place(row.channel),
         ),
-        (None, _) => format!("It is {state} now."),
+        (None, _) => format!("Its state is now: {state}."),
     }
 }
 
@@ -373,9 +375,13 @@ fn note(event: &AuditEvent) -> String {
         .details
         .get("verb")
         .filter(|_| event.event == EventName::Decided);
-    let text = ["message", "reason", "ticket", "moment"]
+    let text = ["message", "reason", "ticket"]
         .into_iter()
         .find_map(|key| event.details.get(key).filter(|value| !value.is_empty()));
+    if let (EventName::Notified, Some(moment)) = (event.event, event.details.get("moment")) {
+        let receiver = event.details.get("receiver").map_or("", String::as_str);
+        return one_line(&format!("{moment} ({receiver})"), CAP);
+    }
     match (verb, text) {
         (Some(verb), Some(text)) => one_line(&format!("{verb}: {text}"), CAP),
         (Some(verb), None) => one_line(verb, CAP),

@@ -195,10 +195,10 @@ impl ActionView {
         }
         let keys = &web.app.executor_keys;
         let told = Standing::of(detail, keys);
-        if let Some(record) = evidence::other_end(detail, keys) {
+        if let Some(record) = evidence::contradiction(detail, keys) {
             notes.push(Note {
                 class: "bad",
-                text: evidence::other_end_sentence(&record),
+                text: evidence::contradiction_sentence(&record),
             });
         }
         notes.extend(notes::target_notes(shown, state, look, now));

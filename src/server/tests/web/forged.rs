@@ -62,6 +62,47 @@ async fn a_signed_end_stays_visible_when_the_row_is_set_back() {
 }
 
 #[tokio::test]
+async fn a_row_that_was_ended_by_hand_does_not_hide_that_it_had_begun() {
+    let stage = Stage::start().await;
+    let action = stage.ask(&Ask::default()).await;
+    let id = action.id.to_string();
+    let li = Browser::logged_in(&stage, "li").await;
+    let page = li.get(&format!("/actions/{id}")).await;
+    li.answer(&id, &page, "approve", "").await;
+    // The executor dies here, before it can sign what came of it.
+    let _work = stage.begin(action.id).await;
+    let began = "that it began to carry this out, and signed no end";
+    let (address, log) = (format!("/actions/{id}"), format!("/audit?action={id}"));
+    for (path, page) in [
+        (&address, li.get(&address).await),
+        (&log, li.get(&log).await),
+    ] {
+        assert!(!page.has(began), "{path}: it runs, and nobody denies it");
+    }
+    let tamper = Tamper::open(&stage.database).await.unwrap();
+    for state in [
+        "cancelled",
+        "expired",
+        "rejected",
+        "denied",
+        "succeeded",
+        "failed",
+    ] {
+        let end = format!(
+            "UPDATE actions SET state = '{state}', end_code = 'by_proposer', end_message = 'x', \
+             ended_at = 1, lease_token = NULL, lease_holder = NULL, lease_until = NULL \
+             WHERE id = '{id}'"
+        );
+        assert_eq!(tamper.execute(&end).await.unwrap(), 1);
+        for path in [&address, &log] {
+            assert!(li.get(path).await.has(began), "{state}: {path}");
+        }
+        let signed = li.get("/audit?event=action.executing").await;
+        assert!(signed.has(">signed<"));
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_says_that_nothing_was_done_only_where_that_is_known() {
     let stage = Stage::start().await;
     let li = Browser::logged_in(&stage, "li").await;
