@@ -26,8 +26,18 @@ async fn picture(browser: &Browser, name: &str) {
     }
 }
 
-/// Every size and scheme: nothing overflows; pictures where wanted.
-async fn looks(browser: &Browser, name: &str) {
+/// The accessibility checker, a script.
+fn axe() -> String {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../.cache/node/node_modules/axe-core/axe.min.js"
+    );
+    std::fs::read_to_string(path).expect("axe is installed by `cargo xtask test`")
+}
+
+/// Every size and scheme: nothing overflows, axe finds nothing against WCAG 2.2 AA; pictures where
+/// wanted.
+async fn looks(browser: &Browser, axe: &str, name: &str) {
     for (width, height) in [(390, 844), (1280, 900)] {
         for scheme in [Scheme::Light, Scheme::Dark] {
             browser.look_like(width, height, scheme).await.unwrap();
@@ -35,6 +45,11 @@ async fn looks(browser: &Browser, name: &str) {
             assert!(
                 overflow <= 0,
                 "{name} at {width} px is {overflow} px too wide"
+            );
+            let found = browser.violations(axe).await.unwrap();
+            assert!(
+                found.is_empty(),
+                "{name} at {width} px, {scheme:?}: {found:#?}"
             );
             picture(
                 browser,
@@ -61,6 +76,7 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
     let id = proposed.str("action_id").to_owned();
     let address = proposed.str("approval_url").to_owned();
 
+    let axe = axe();
     let browser = Browser::start().await.unwrap();
     browser.look_like(390, 844, Scheme::Dark).await.unwrap();
     browser.open(&address).await.unwrap();
@@ -68,7 +84,7 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
         browser.url().await.unwrap().contains("/login"),
         "a stranger sees no action"
     );
-    looks(&browser, "login").await;
+    looks(&browser, &axe, "login").await;
     browser.type_into("input[name=person]", "li").await.unwrap();
     browser
         .type_into("input[name=password]", &stack.secrets.li_password)
@@ -96,14 +112,14 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
         browser.script("return document.title").await.unwrap(),
         "owned"
     );
-    looks(&browser, "pending").await;
+    looks(&browser, &axe, "pending").await;
 
     browser.open(&stack.url).await.unwrap();
     browser.until_text(&pod.name, SOON).await.unwrap();
-    looks(&browser, "list").await;
+    looks(&browser, &axe, "list").await;
 
     browser.open(&format!("{address}/approve")).await.unwrap();
-    looks(&browser, "confirm").await;
+    looks(&browser, &axe, "confirm").await;
     browser
         .type_into("[name=reason]", "seen on the dashboard")
         .await
@@ -125,14 +141,51 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
         browser.script("return window.untouched").await.unwrap(),
         true
     );
-    looks(&browser, "verified").await;
+    looks(&browser, &axe, "verified").await;
 
     browser
         .open(&format!("{}/audit?action={id}", stack.url))
         .await
         .unwrap();
     browser.until_text("action.succeeded", SOON).await.unwrap();
-    looks(&browser, "audit").await;
+    looks(&browser, &axe, "audit").await;
+    // What goes wrong: a wrong password, a cut-off link, a decision by following a link, a page
+    // that is out of date, and an action that a person said no to.
+    browser
+        .open(&format!("{}/nothing", stack.url))
+        .await
+        .unwrap();
+    browser.until_text("Nothing is here", SOON).await.unwrap();
+    looks(&browser, &axe, "missing").await;
+    browser.open(&format!("{address}/decision")).await.unwrap();
+    looks(&browser, &axe, "not-by-link").await;
+    browser.open(&format!("{address}/approve")).await.unwrap();
+    looks(&browser, &axe, "too-late").await;
+    let other = stack.cluster.deploy("shop", "oven", 2, 1, "ready").await;
+    let other = ai.restart("shop", &other.unwrap().name, "it crashes").await;
+    let other = other.unwrap().str("action_id").to_owned();
+    let li = stack.li().await.unwrap();
+    li.reject(&other, "wait for the deploy").await.unwrap();
+    browser
+        .open(&format!("{}/actions/{other}", stack.url))
+        .await
+        .unwrap();
+    browser
+        .until_text("wait for the deploy", SOON)
+        .await
+        .unwrap();
+    looks(&browser, &axe, "rejected").await;
+    browser
+        .click("form[action='/logout'] button")
+        .await
+        .unwrap();
+    browser.type_into("input[name=person]", "li").await.unwrap();
+    browser
+        .type_into("input[name=password]", "not it")
+        .await
+        .unwrap();
+    browser.click("main form button").await.unwrap();
+    looks(&browser, &axe, "wrong-password").await;
     assert_eq!(stack.cluster.evictions(&pod.name).await.unwrap(), 1);
     stack.stop().await.unwrap();
 }

@@ -127,19 +127,7 @@ impl<'a> Scene<'a> {
 
     /// Asks until the AI's answer says this.
     async fn until_told(&self, action: &str, word: &str) -> Result<Answer> {
-        let start = std::time::Instant::now();
-        loop {
-            let answer = self.ai.get(action).await?;
-            if answer.text.contains(word) || answer.value.to_string().contains(word) {
-                return Ok(answer);
-            }
-            ensure!(
-                start.elapsed() < SOON,
-                "the AI was not told `{word}`: {}\n{}",
-                answer.text,
-                self.stack.logs()
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let told = self.ai.until_told(action, word, SOON).await;
+        told.with_context(|| self.stack.logs())
     }
 }

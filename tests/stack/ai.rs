@@ -134,6 +134,21 @@ impl Ai {
         }
     }
 
+    /// Asks until the answer says this.
+    pub async fn until_told(&self, action: &str, word: &str, within: Duration) -> Result<Answer> {
+        let start = Instant::now();
+        loop {
+            let answer = self.get(action).await?;
+            if answer.text.contains(word) || answer.value.to_string().contains(word) {
+                return Ok(answer);
+            }
+            if start.elapsed() > within {
+                bail!("the AI was not told `{word}`: {}", answer.text);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub async fn until_state(&self, action: &str, state: &str, within: Duration) -> Result<Answer> {
         const ENDS: &[&str] = &[
             "succeeded",

@@ -228,6 +228,28 @@ impl Browser {
         Ok(self.script(script).await?.as_i64().unwrap_or(-1))
     }
 
+    /// What the accessibility checker `axe` (its source is given) finds against WCAG 2.2, levels A
+    /// and AA: each violation with where it is.
+    pub async fn violations(&self, axe: &str) -> Result<Vec<String>> {
+        const CHECK: &str = r"
+            const done = arguments[arguments.length - 1];
+            const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
+            axe.run(document, {runOnly: {type: 'tag', values: tags}, resultTypes: ['violations']})
+                .then(found => done([found.passes.length].concat(found.violations.map(rule =>
+                    rule.id + ': ' + rule.help + ': ' + rule.nodes.map(node =>
+                        node.html + ' ' + (node.failureSummary || '')).join(' | ')))),
+                    error => done([1, String(error)]));";
+        let script = format!("{axe}\n{CHECK}");
+        let body = json!({"script": script, "args": []});
+        let found = self.post("/execute/async", body).await?;
+        let found = found.as_array().context("axe gave no list")?;
+        if found.first().and_then(Value::as_u64).unwrap_or_default() == 0 {
+            bail!("axe checked nothing");
+        }
+        let texts = found.iter().skip(1).filter_map(Value::as_str);
+        Ok(texts.map(str::to_owned).collect())
+    }
+
     /// The whole page as PNG.
     pub async fn screenshot(&self, file: &Path) -> Result<()> {
         let shot = self

@@ -43,7 +43,7 @@ const PACKAGES: &[Package] = &[
     Package {
         debian: "npm",
         found: || on_path("npm"),
-        needed_for: "the JavaScript MCP clients",
+        needed_for: "the JavaScript MCP clients, the MCP conformance suite and axe",
     },
 ];
 
@@ -96,17 +96,18 @@ pub fn ensure(fast: bool, install: bool) -> Result<Vec<String>> {
     }
     let clients = NodeClients::new();
     if install && !clients.ready() {
-        eprintln!("==> installing the JavaScript MCP clients");
+        eprintln!("==> installing the JavaScript MCP clients, the MCP conformance suite and axe");
         clients.install();
     }
     if !clients.ready() {
-        not_run.push("the JavaScript MCP clients (npm could not install them)".to_owned());
+        let what = "the JavaScript MCP clients, the MCP conformance suite and axe";
+        not_run.push(format!("{what} (npm could not install them)"));
     }
     Ok(not_run)
 }
 
-/// The Inspector, the TypeScript client and a Node that is new enough for both, pinned by the lock
-/// file in `tests/node`, installed into `.cache/node`.
+/// The Inspector, the TypeScript client, the MCP conformance suite, axe, and a Node that is new
+/// enough for them, pinned by the lock file in `tests/node`, installed into `.cache/node`.
 struct NodeClients {
     pinned: PathBuf,
     installed: PathBuf,
