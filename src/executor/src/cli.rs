@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::rules::Rules;
-use crate::{keys, work};
+use crate::{collect, keys, work};
 
 /// Checks approved actions by itself and carries them out, at most once.
 #[derive(Parser)]
@@ -45,6 +45,11 @@ enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// The register of spent actions in the cluster.
+    Register {
+        #[command(subcommand)]
+        command: RegisterCommand,
+    },
 }
 
 #[derive(Subcommand)]
@@ -63,6 +68,13 @@ enum KeysCommand {
 enum PolicyCommand {
     /// Read both files, and say which rules rest on the server's word alone.
     Check(ConfigFile),
+}
+
+#[derive(Subcommand)]
+enum RegisterCommand {
+    /// Delete records that guard nothing any more. For an account of its own, which the running
+    /// executor does not have; see deploy/kustomize/collector.
+    Collect(collect::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -110,6 +122,9 @@ pub fn run() -> anyhow::Result<()> {
         Command::Policy {
             command: PolicyCommand::Check(file),
         } => check_policy(&file.path)?,
+        Command::Register {
+            command: RegisterCommand::Collect(arguments),
+        } => runtime.block_on(collect::run(&arguments))?,
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod admitting;
 mod api_time;
 mod cli;
 mod cluster;
+mod collect;
 mod config;
 mod connect;
 mod crash;

@@ -25,6 +25,7 @@ const SLOW: &[&str] = &[
     "processes",
     "rotation",
     "accounts",
+    "collector",
     "rollouts",
     "clients",
     "mcp_conformance",

@@ -77,6 +77,7 @@ impl Default for Options {
 /// test binary may keep one in a `static` and share it.
 pub struct ControlPlane {
     url: String,
+    etcd_url: String,
     credentials: Credentials,
     binaries: Binaries,
     api_server_args: Vec<String>,
@@ -116,6 +117,7 @@ impl ControlPlane {
         let api_server_args = api_server_args(&credentials, &etcd_url, port, &options);
         let plane = Self {
             url,
+            etcd_url: etcd_url.clone(),
             credentials,
             binaries,
             api_server_args,
@@ -265,6 +267,11 @@ impl ControlPlane {
     /// What this one pod does from now on.
     pub fn set_pod_behavior(&self, namespace: &str, pod: &str, behavior: impl Into<Behavior>) {
         self.overrides.set_pod(namespace, pod, behavior.into());
+    }
+
+    /// Where etcd listens, without log-in: for objects that no API call can make.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
 
     /// JSON lines, flushed about when each request ends.

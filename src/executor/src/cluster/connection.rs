@@ -165,6 +165,12 @@ impl Connection {
         self.send(Method::POST, &uri, audit_id, body).await
     }
 
+    /// For the collector alone; `body` holds the preconditions.
+    pub async fn delete(&self, path: &str, body: &Value) -> Result<Answer, NoAnswer> {
+        let body = Body::from(body.to_string().into_bytes());
+        self.send(Method::DELETE, path, None, body).await
+    }
+
     async fn send(
         &self,
         method: Method,

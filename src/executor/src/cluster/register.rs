@@ -17,7 +17,9 @@ use crate::timing::Deadline;
 /// Prefix of the holder in a record that only shuts the door: nothing was ever sent under it.
 const BURNT: &str = "burnt-by-";
 /// Prefix of the name of a record about a new pod; its UID follows. No action's id begins so.
-const REPLACEMENT: &str = "replacement-";
+pub(super) const REPLACEMENT: &str = "replacement-";
+/// Label of every record, as a selector: `key=value`.
+pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by=countersign-executor";
 const STATEMENT: &str = "countersign.dev/statement";
 /// Between two tries to spend.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -223,7 +225,7 @@ impl Register {
         annotations: &Value,
         holder: &str,
     ) -> Result<Created, RegisterError> {
-        let path = self.collection();
+        let path = collection(&self.namespace);
         let body = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -273,7 +275,7 @@ impl Register {
     }
 
     async fn look_at(&self, name: &str) -> Result<Option<Record>, RegisterError> {
-        let path = format!("{}/{name}", self.collection());
+        let path = format!("{}/{name}", collection(&self.namespace));
         let answer = self
             .connection
             .get(&path)
@@ -298,11 +300,9 @@ impl Register {
             ))),
         }
     }
+}
 
-    fn collection(&self) -> String {
-        format!(
-            "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
-            self.namespace
-        )
-    }
+/// Where the records are.
+pub(super) fn collection(namespace: &str) -> String {
+    format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
 }
