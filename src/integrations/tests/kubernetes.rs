@@ -11,7 +11,10 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use countersign_integrations::kubernetes::{KubeError, KubeReader, LogPart, OwnerLookup, OwnerRef};
+use countersign_domain::SystemClock;
+use countersign_integrations::kubernetes::{
+    ClusterReads, KubeError, KubeReader, LogPart, OwnerLookup, OwnerRef,
+};
 use countersign_integrations::logs::Wanted;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -214,6 +217,40 @@ async fn an_expired_continue_token_begins_anew_once() {
     let (_dir, reader) = self::reader(&api).await;
     let error = reader.list_pods(None, None, 10_000).await.unwrap_err();
     assert!(matches!(error, KubeError::Gone { .. }), "{error}");
+}
+
+/// A broken API or a proxy that drops the query: reading on would never end.
+#[tokio::test]
+async fn a_page_that_leads_to_itself_is_refused_by_every_list() {
+    let api = Api::default();
+    for plural in ["v1/pods", "v1/namespaces/shop/pods", "v1/events"] {
+        let first = format!("/api/{plural}?limit=500");
+        api.on(&first, 200, list(&[], "t"));
+        api.on(&format!("{first}&continue=t"), 200, list(&[], "t"));
+    }
+    let sets = "/apis/apps/v1/replicasets?limit=500";
+    api.on(sets, 200, list(&[], "t"));
+    api.on(&format!("{sets}&continue=t"), 200, list(&[], "t"));
+    let (_dir, reader) = reader(&api).await;
+    let reads = ClusterReads::live(reader.clone(), None, Arc::new(SystemClock));
+    let results = [
+        reader.list_pods(None, None, 10_000).await.map(drop),
+        reader.list_events(None, None).await.map(drop),
+        reader
+            .newest_events(None, None, |_| true, 10)
+            .await
+            .map(drop),
+        reader.top_owners(None).await.map(drop),
+        reads.begin().pod_names("shop").await.map(drop),
+    ];
+    for result in results {
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error, KubeError::Unexpected { .. }) && error.to_string().contains("itself"),
+            "{error}"
+        );
+    }
+    assert_eq!(api.seen().len(), 10, "{:?}", api.seen());
 }
 
 #[tokio::test]

@@ -15,8 +15,10 @@ pub mod eviction_preview;
 pub mod facts;
 pub mod failing;
 pub mod grouping;
+mod lists;
 mod names;
 pub mod node;
+mod owners;
 mod page_cursor;
 pub mod paging;
 mod pod_detail;
@@ -51,7 +53,7 @@ pub use failing::{Failing, FailingReason, Severity, Thresholds, failing, schedul
 pub use grouping::{
     FailingCollector, FailingFilter, FailingGroup, FailingPage, FailingPod, OwnerFilter,
 };
-pub use node::{NodeLoad, loads, node_problems};
+pub use node::{NodeLoad, node_problems};
 pub use page_cursor::BadCursor;
 pub use paging::{Page, page};
 pub use pod_detail::{ContainerDetail, PodDetail, Probe, ProbeKind};

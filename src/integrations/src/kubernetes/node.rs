@@ -21,44 +21,73 @@ pub struct NodeLoad {
 /// Names of failing pods kept for a node.
 const NAMES: usize = 5;
 
-/// Adds up `pods` by node. Pods that have ended request nothing.
-#[must_use]
-pub fn loads(
-    pods: &[PodRecord],
+/// Adds up pods by node. Holds no pod, so that it may see those of a large cluster.
+pub(super) struct NodeLoads<'a> {
     now: Timestamp,
-    thresholds: &Thresholds,
-) -> HashMap<String, NodeLoad> {
-    let mut loads: HashMap<String, NodeLoad> = HashMap::new();
-    let mut worst: HashMap<&str, Vec<(Severity, String)>> = HashMap::new();
-    for pod in pods {
-        let Some(node) = &pod.node else { continue };
-        let load = loads.entry(node.clone()).or_default();
+    thresholds: &'a Thresholds,
+    sums: HashMap<String, Sum>,
+}
+
+#[derive(Default)]
+struct Sum {
+    load: NodeLoad,
+    /// Failing pods, at most twice as many as are named in the end.
+    failing: Vec<(Severity, String)>,
+}
+
+impl<'a> NodeLoads<'a> {
+    pub(super) fn new(now: Timestamp, thresholds: &'a Thresholds) -> Self {
+        Self {
+            now,
+            thresholds,
+            sums: HashMap::new(),
+        }
+    }
+
+    /// Counts a pod, if it has a node. One that has ended requests nothing.
+    pub(super) fn see(&mut self, pod: &PodRecord) {
+        let Some(node) = &pod.node else { return };
+        if !self.sums.contains_key(node) {
+            self.sums.insert(node.clone(), Sum::default());
+        }
+        let Some(sum) = self.sums.get_mut(node) else {
+            return;
+        };
         if !matches!(pod.phase, PodPhase::Succeeded | PodPhase::Failed) {
-            load.pods += 1;
-            let (sum, own) = (&mut load.requested, pod.requests);
-            sum.cpu_milli = sum.cpu_milli.saturating_add(own.cpu_milli);
-            sum.memory_bytes = sum.memory_bytes.saturating_add(own.memory_bytes);
+            sum.load.pods += 1;
+            let (all, own) = (&mut sum.load.requested, pod.requests);
+            all.cpu_milli = all.cpu_milli.saturating_add(own.cpu_milli);
+            all.memory_bytes = all.memory_bytes.saturating_add(own.memory_bytes);
         }
-        if let Some(verdict) = failing(pod, now, thresholds) {
-            load.failing += 1;
+        if let Some(verdict) = failing(pod, self.now, self.thresholds) {
+            sum.load.failing += 1;
             let name = format!("{}/{}", pod.namespace, pod.name);
-            worst
-                .entry(node.as_str())
-                .or_default()
-                .push((verdict.severity, name));
+            sum.failing.push((verdict.severity, name));
+            if sum.failing.len() > 2 * NAMES {
+                sum.keep_worst();
+            }
         }
     }
-    for (node, mut names) in worst {
-        names.sort_by(|(a, left), (b, right)| b.cmp(a).then_with(|| left.cmp(right)));
-        if let Some(load) = loads.get_mut(node) {
-            load.failing_names = names
-                .into_iter()
-                .take(NAMES)
-                .map(|(_, name)| name)
-                .collect();
-        }
+
+    /// By the nodes' names.
+    pub(super) fn finish(self) -> HashMap<String, NodeLoad> {
+        let sums = self.sums.into_iter();
+        sums.map(|(node, mut sum)| {
+            sum.keep_worst();
+            let names = sum.failing.into_iter().map(|(_, name)| name);
+            sum.load.failing_names = names.collect();
+            (node, sum.load)
+        })
+        .collect()
     }
-    loads
+}
+
+impl Sum {
+    fn keep_worst(&mut self) {
+        self.failing
+            .sort_by(|(a, left), (b, right)| b.cmp(a).then_with(|| left.cmp(right)));
+        self.failing.truncate(NAMES);
+    }
 }
 
 /// What is wrong with a node itself, the worst first. By convention every condition but Ready is

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::error::KubeError;
@@ -11,6 +12,10 @@ use crate::logs::{Excerpt, Pipeline, Wanted};
 
 /// Most bytes that are read of one log before fewer lines are asked for.
 const MOST_READ: usize = 8 << 20;
+/// Bytes of a log that are masked and folded at a time.
+const BATCH: usize = 256 << 10;
+/// So few bytes cost less than the way to another thread.
+const SMALL: usize = 8 << 10;
 /// Longest that one reading may take.
 const LONGEST: Duration = Duration::from_secs(10);
 /// How often fewer lines are asked for.
@@ -100,16 +105,21 @@ impl KubeReader {
             let path = format!("{path}/{pod}/log?{query}");
             let mut chunks = self.connection.open(&path, &what).await?;
             let mut pipeline = Pipeline::new(wanted);
-            let mut room = MOST_READ;
-            while let Some(chunk) = chunks.next(&what).await? {
-                let taken = chunk.len().min(room);
+            let (mut room, mut batch) = (MOST_READ, Vec::new());
+            loop {
+                let chunk = chunks.next(&what).await?;
+                let left = chunk.as_deref().unwrap_or_default();
+                let taken = left.len().min(room);
                 room -= taken;
-                pipeline.feed(&chunk[..taken]);
-                if taken < chunk.len() {
-                    return Ok((pipeline, false));
+                batch.extend_from_slice(&left[..taken]);
+                let (ended, too_much) = (chunk.is_none(), taken < left.len());
+                if batch.len() >= BATCH || ended || too_much {
+                    pipeline = digest(pipeline, std::mem::take(&mut batch)).await?;
+                }
+                if ended || too_much {
+                    return Ok((pipeline, ended));
                 }
             }
-            Ok((pipeline, true))
         };
         timeout(LONGEST, reading).await.unwrap_or_else(|_| {
             Err(KubeError::Unavailable {
@@ -120,4 +130,21 @@ impl KubeReader {
             })
         })
     }
+}
+
+/// Off the threads that answer everybody else: a whole log takes seconds to mask and fold. A batch
+/// bounds what goes on for nobody when the caller has left.
+async fn digest(mut pipeline: Pipeline, batch: Vec<u8>) -> Result<Pipeline, KubeError> {
+    if batch.len() < SMALL {
+        pipeline.feed(&batch);
+        return Ok(pipeline);
+    }
+    let digesting = spawn_blocking(move || {
+        pipeline.feed(&batch);
+        pipeline
+    });
+    digesting.await.map_err(|_| KubeError::Unexpected {
+        what: "a log".to_owned(),
+        problem: "it could not be processed".to_owned(),
+    })
 }

@@ -6,30 +6,24 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use serde::Deserialize;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use url::form_urlencoded::Serializer;
 
 use super::connection::{Connection, Source, decode};
 use super::error::KubeError;
 use super::events::newest_first;
+use super::lists::{LONGEST_LIST, Listing, PAGE};
 use super::names::{label, subdomain};
+use super::owners::{kind_of, workload_of};
 use super::pod_detail::{PodDetail, WireDetail};
 use super::records::{
-    EventRecord, JobState, NamespaceRecord, OwnerChain, OwnerLookup, OwnerRef, PdbRecord, PodPhase,
-    PodRecord, VersionRecord, WorkloadRecord,
+    EventRecord, JobState, NamespaceRecord, PdbRecord, PodPhase, PodRecord, VersionRecord,
+    WorkloadRecord,
 };
-use super::watch::Decode;
-use super::wire::{List, WireEvent, WireNamespace, WirePdb};
+use super::wire::{WireEvent, WireNamespace, WirePdb};
 use super::wire_pod::WirePod;
 use super::wire_workload::WireWorkload;
 use crate::untrusted;
-
-/// Objects asked for at once: pages of 500 keep a list of 10,000 pods near 35 MB at the peak.
-pub(super) const PAGE: usize = 500;
-/// Where reading a list ends although the cluster has more. [`PodList::complete`] says so.
-pub(super) const LONGEST_LIST: usize = 50_000;
 
 /// Reads one cluster. Cheap to clone; connects on the first call.
 #[derive(Clone)]
@@ -42,21 +36,8 @@ pub struct KubeReader {
 pub struct PodList {
     pub pods: Vec<PodRecord>,
     pub complete: bool,
-    pub resource_version: Option<String>,
-}
-
-/// A page of a list.
-pub(super) struct Page<W> {
-    pub items: Vec<W>,
-    pub next: Option<String>,
-    pub resource_version: Option<String>,
-    /// Objects that do not decode.
+    /// How many do not decode and are missing in `pods`.
     pub unreadable: usize,
-}
-
-pub(super) struct Listing<R> {
-    pub items: Vec<R>,
-    pub complete: bool,
     pub resource_version: Option<String>,
 }
 
@@ -136,6 +117,7 @@ impl KubeReader {
             mut items,
             complete,
             resource_version,
+            unreadable,
         } = self
             .list(&path, &query, "pods", max, |w: WirePod| PodRecord::from(w))
             .await?;
@@ -145,6 +127,7 @@ impl KubeReader {
         Ok(PodList {
             pods: items,
             complete,
+            unreadable,
             resource_version,
         })
     }
@@ -182,72 +165,6 @@ impl KubeReader {
         let mut pdbs = self.list_pdbs(&pod.namespace).await?;
         pdbs.retain(|pdb| pdb.selects(pod));
         Ok(pdbs)
-    }
-
-    /// Who controls `pod`, up to the top.
-    pub async fn owner_of(&self, pod: &PodRecord) -> Result<OwnerLookup, KubeError> {
-        match &pod.owner {
-            None => Ok(OwnerLookup::NoController),
-            Some(owner) => self.get_owner(&pod.namespace, owner).await,
-        }
-    }
-
-    /// The object that `owner` refers to, and what controls that in turn.
-    pub async fn get_owner(
-        &self,
-        namespace: &str,
-        owner: &OwnerRef,
-    ) -> Result<OwnerLookup, KubeError> {
-        owner_chain(self, namespace, owner).await
-    }
-
-    /// From the UID of a ReplicaSet or Job to the workload above it, for grouping pods. What our
-    /// account may not read is left out.
-    pub async fn top_owners(
-        &self,
-        namespace: Option<&str>,
-    ) -> Result<HashMap<String, OwnerRef>, KubeError> {
-        self.top_owners_if(namespace, |_, _| true).await
-    }
-
-    /// [`Self::top_owners`], of those whose kind and UID are `wanted`.
-    pub(super) async fn top_owners_if(
-        &self,
-        namespace: Option<&str>,
-        wanted: impl Fn(&str, &str) -> bool,
-    ) -> Result<HashMap<String, OwnerRef>, KubeError> {
-        let mut tops = HashMap::new();
-        for (group, plural, kind) in [
-            ("/apis/apps/v1", "replicasets", "ReplicaSet"),
-            ("/apis/batch/v1", "jobs", "Job"),
-        ] {
-            let path = collection(group, namespace, plural)?;
-            let (mut next, mut restarted) = (None, false);
-            loop {
-                let page = self.page::<WireWorkload>(&path, &[], plural, PAGE, next);
-                let page = match page.await {
-                    Ok(page) => page,
-                    Err(KubeError::Gone { .. }) if !restarted => {
-                        (next, restarted) = (None, true);
-                        continue;
-                    }
-                    Err(KubeError::Forbidden { .. } | KubeError::NotFound { .. }) => break,
-                    Err(error) => return Err(error),
-                };
-                for mut wire in page.items {
-                    if wanted(kind, wire.uid())
-                        && let Some(owner) = wire.owner()
-                    {
-                        tops.insert(wire.uid().to_owned(), owner);
-                    }
-                }
-                next = page.next;
-                if next.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(tops)
     }
 
     /// A workload by kind (`Deployment`, `StatefulSet`, `DaemonSet`, `ReplicaSet`, `Job`,
@@ -393,10 +310,10 @@ impl KubeReader {
         mut see: impl FnMut(&PodRecord),
     ) -> Result<usize, KubeError> {
         let path = collection("/api/v1", namespace, "pods")?;
-        let (mut jobs, mut next, mut unreadable) = (None, None, 0);
-        loop {
-            let page = self.page::<WirePod>(&path, &[], "pods", PAGE, next).await?;
-            unreadable += page.unreadable;
+        let (mut jobs, mut unreadable) = (None, 0);
+        let mut pages = self.pages(&path, &[], "pods");
+        while let Some(page) = pages.read::<WirePod>(PAGE).await? {
+            unreadable += page.unreadable.len();
             let mut of_jobs = Vec::new();
             for pod in page.items.into_iter().map(PodRecord::from) {
                 match needs_job(&pod) {
@@ -411,224 +328,10 @@ impl KubeReader {
                 pod.job = jobs.as_ref().and_then(|jobs| job_of(&pod, jobs));
                 see(&pod);
             }
-            next = page.next;
-            if next.is_none() {
-                return Ok(unreadable);
-            }
         }
-    }
-
-    /// Reads a whole list in pages and converts each page before the next is read.
-    pub(super) async fn list<W: DeserializeOwned, R>(
-        &self,
-        path: &str,
-        query: &[(&str, Option<&str>)],
-        what: &str,
-        max: usize,
-        convert: impl Fn(W) -> R,
-    ) -> Result<Listing<R>, KubeError> {
-        match self.list_once(path, query, what, max, &convert).await {
-            // The snapshot behind the continue token was compacted away: begin anew, once.
-            Err(KubeError::Gone { .. }) => self.list_once(path, query, what, max, &convert).await,
-            result => result,
-        }
-    }
-
-    /// Reads all pages of a list, however many, and lets `take` keep of each what it wants.
-    pub(super) async fn fold_pages<W: DeserializeOwned, K: Default>(
-        &self,
-        path: &str,
-        query: &[(&str, Option<&str>)],
-        what: &str,
-        mut take: impl FnMut(&mut K, Vec<W>),
-    ) -> Result<K, KubeError> {
-        let mut kept = K::default();
-        let mut next: Option<String> = None;
-        let mut begun_anew = false;
-        loop {
-            match self.page::<W>(path, query, what, PAGE, next).await {
-                Ok(page) => {
-                    take(&mut kept, page.items);
-                    next = page.next;
-                    if next.is_none() {
-                        return Ok(kept);
-                    }
-                }
-                // The snapshot behind the continue token was compacted away: begin anew, once.
-                Err(KubeError::Gone { .. }) if !begun_anew => {
-                    (kept, next, begun_anew) = (K::default(), None, true);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn list_once<W: DeserializeOwned, R>(
-        &self,
-        path: &str,
-        query: &[(&str, Option<&str>)],
-        what: &str,
-        max: usize,
-        convert: &impl Fn(W) -> R,
-    ) -> Result<Listing<R>, KubeError> {
-        let max = max.clamp(1, LONGEST_LIST);
-        let mut items = Vec::new();
-        let mut next: Option<String> = None;
-        loop {
-            let limit = PAGE.min(max - items.len());
-            let page = self.page::<W>(path, query, what, limit, next).await?;
-            items.extend(page.items.into_iter().map(convert));
-            next = page.next;
-            if next.is_none() || items.len() >= max {
-                items.truncate(max);
-                return Ok(Listing {
-                    items,
-                    complete: next.is_none(),
-                    resource_version: page.resource_version,
-                });
-            }
-        }
-    }
-
-    /// One page of a list. An object that does not decode is left out and counted: one such
-    /// object must not hide all the others.
-    pub(super) async fn page<W: Decode>(
-        &self,
-        path: &str,
-        query: &[(&str, Option<&str>)],
-        what: &str,
-        limit: usize,
-        next: Option<String>,
-    ) -> Result<Page<W>, KubeError> {
-        let asked = query
-            .iter()
-            .map(|(key, value)| (*key, value.map(str::to_owned)));
-        let query = encode(
-            [("limit", Some(limit.to_string()))]
-                .into_iter()
-                .chain(asked)
-                .chain([("continue", next)]),
-        );
-        let answer = self
-            .connection
-            .get_raw(&format!("{path}?{query}"), what)
-            .await?;
-        let (metadata, items, unreadable) = match W::list(&answer.body) {
-            Ok(page) => (page.metadata, page.items, 0),
-            Err(error) => {
-                let page: List<serde_json::Value> = decode(&answer.body, what)?;
-                let all = page.items.len();
-                let items: Vec<W> = page
-                    .items
-                    .into_iter()
-                    .filter_map(|item| W::object(item).ok())
-                    .collect();
-                let unreadable = all - items.len();
-                tracing::warn!(%error, unreadable, "objects of a list cannot be read");
-                (page.metadata, items, unreadable)
-            }
-        };
-        Ok(Page {
-            items,
-            next: metadata.next.filter(|token| !token.is_empty()),
-            resource_version: metadata.resource_version,
-            unreadable,
-        })
+        Ok(unreadable)
     }
 }
-
-/// Where a workload is looked up by kind and name.
-pub(super) trait WorkloadLookup: Sync {
-    /// # Errors
-    /// [`KubeError::NotFound`] where there is none.
-    fn find_workload(
-        &self,
-        namespace: &str,
-        kind: &str,
-        name: &str,
-    ) -> impl Future<Output = Result<WorkloadRecord, KubeError>> + Send;
-}
-
-impl WorkloadLookup for KubeReader {
-    async fn find_workload(
-        &self,
-        namespace: &str,
-        kind: &str,
-        name: &str,
-    ) -> Result<WorkloadRecord, KubeError> {
-        self.get_workload(namespace, kind, name).await
-    }
-}
-
-/// The workload behind an owner reference, or nothing for a kind that we do not read.
-async fn workload_of(
-    lookup: &impl WorkloadLookup,
-    namespace: &str,
-    owner: &OwnerRef,
-) -> Result<Option<WorkloadRecord>, KubeError> {
-    let group = match owner.api_version.rsplit_once('/') {
-        Some((group, _)) => format!("/apis/{group}/"),
-        None => "/api/".to_owned(),
-    };
-    let known = KINDS
-        .iter()
-        .any(|(path, _, kind)| *kind == owner.kind && format!("{path}/").starts_with(&group));
-    if !known {
-        return Ok(None);
-    }
-    lookup
-        .find_workload(namespace, &owner.kind, &owner.name)
-        .await
-        .map(Some)
-}
-
-/// See [`KubeReader::get_owner`].
-pub(super) async fn owner_chain(
-    lookup: &impl WorkloadLookup,
-    namespace: &str,
-    owner: &OwnerRef,
-) -> Result<OwnerLookup, KubeError> {
-    let controller = match workload_of(lookup, namespace, owner).await {
-        Ok(Some(workload)) => workload,
-        Ok(None) => {
-            return Ok(OwnerLookup::Unverified {
-                owner: owner.clone(),
-            });
-        }
-        Err(KubeError::NotFound { .. }) => {
-            return Ok(OwnerLookup::Gone {
-                owner: owner.clone(),
-            });
-        }
-        Err(error) => return Err(error),
-    };
-    if controller.uid != owner.uid {
-        return Ok(OwnerLookup::Gone {
-            owner: owner.clone(),
-        });
-    }
-    let mut top = controller.clone();
-    // ReplicaSet -> Deployment, Job -> CronJob; deeper chains are custom resources.
-    if let Some(next) = &controller.owner {
-        match workload_of(lookup, namespace, next).await {
-            Ok(Some(workload)) if workload.uid == next.uid => top = workload,
-            Ok(_) | Err(KubeError::NotFound { .. } | KubeError::Forbidden { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(OwnerLookup::Found(Box::new(OwnerChain { controller, top })))
-}
-
-/// Path of the group, plural, kind. The first three are the ones people think of as workloads.
-pub(super) const KINDS: [(&str, &str, &str); 7] = [
-    ("/apis/apps/v1", "deployments", "Deployment"),
-    ("/apis/apps/v1", "statefulsets", "StatefulSet"),
-    ("/apis/apps/v1", "daemonsets", "DaemonSet"),
-    ("/apis/apps/v1", "replicasets", "ReplicaSet"),
-    ("/apis/batch/v1", "jobs", "Job"),
-    ("/apis/batch/v1", "cronjobs", "CronJob"),
-    ("/api/v1", "replicationcontrollers", "ReplicationController"),
-];
 
 /// The given pairs as a query. (A serializer held across an await would tie the read to one
 /// thread.)
@@ -640,20 +343,6 @@ pub(super) fn encode<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<String
         }
     }
     query.finish()
-}
-
-/// Path of the group, plural and kind of a workload.
-pub(super) fn kind_of(kind: &str) -> Result<(&'static str, &'static str, &'static str), KubeError> {
-    KINDS
-        .into_iter()
-        .find(|(_, _, known)| *known == kind)
-        .ok_or_else(|| KubeError::Invalid {
-            problem: format!(
-                "`{}` is not a kind of workload: use one of {}",
-                untrusted::line(kind, 60),
-                KINDS.map(|(_, _, kind)| kind).join(", ")
-            ),
-        })
 }
 
 pub(super) fn collection(
@@ -672,7 +361,7 @@ pub(super) fn collection(
     })
 }
 
-fn job_of(pod: &PodRecord, jobs: &HashMap<String, JobState>) -> Option<JobState> {
+pub(super) fn job_of(pod: &PodRecord, jobs: &HashMap<String, JobState>) -> Option<JobState> {
     jobs.get(&pod.owner.as_ref()?.uid).cloned()
 }
 

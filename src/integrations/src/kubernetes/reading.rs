@@ -15,8 +15,11 @@ use super::error::KubeError;
 use super::events::newest_first;
 use super::failing::Thresholds;
 use super::grouping::{FailingCollector, FailingFilter};
+use super::lists::{LONGEST_LIST, anew_once};
+use super::node::{NodeLoad, NodeLoads};
+use super::owners::{KINDS, WorkloadLookup, owner_chain};
 use super::pod_detail::PodDetail;
-use super::reader::{KINDS, KubeReader, WorkloadLookup, owner_chain};
+use super::reader::KubeReader;
 use super::records::{EventRecord, NodeRecord, OwnerLookup, OwnerRef, PodRecord, WorkloadRecord};
 use super::workload_reads::EventList;
 
@@ -26,7 +29,6 @@ const FEW_OWNERS: usize = 20;
 const LISTS_AT_ONCE: usize = 3;
 /// Longest wait for a place among them.
 const TURN: Duration = Duration::from_secs(15);
-const LONGEST_LIST: usize = 50_000;
 
 /// One cluster for reading. Cheap to clone; one per cluster and process.
 #[derive(Clone)]
@@ -63,6 +65,18 @@ pub enum ReadSource {
     Live,
     /// The watch does not work and the API does not answer: what was seen last.
     Old(KubeError),
+}
+
+impl ReadSource {
+    /// `cache`, `live` or `old`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Live => "live",
+            Self::Old(_) => "old",
+        }
+    }
 }
 
 /// The reads for one answer. It remembers how old they were.
@@ -226,11 +240,14 @@ impl Reading {
         let held = self.ask(|cache| cache.pods(scope, self.now));
         let live = async {
             let _place = self.reads.place_for_list().await?;
-            let mut pods = Vec::new();
+            let (mut pods, mut unreadable) = (Vec::new(), 0);
             for part in scope.parts() {
                 let left = LONGEST_LIST.saturating_sub(pods.len());
-                pods.extend(self.reads.live.list_pods(part, None, left).await?.pods);
+                let list = self.reads.live.list_pods(part, None, left).await?;
+                pods.extend(list.pods);
+                unreadable += list.unreadable;
             }
+            self.missing(unreadable);
             Ok(pods)
         };
         self.either(held, live).await
@@ -241,9 +258,9 @@ impl Reading {
         let held = self.ask(|cache| cache.pod_names(namespace, self.now));
         let live = async {
             let _place = self.reads.place_for_list().await?;
-            let mut names = Vec::new();
-            let see = |pod: &PodRecord| names.push(pod.name.clone());
-            self.reads.live.each_pod(Some(namespace), see).await?;
+            let scope = Scope::namespace(namespace);
+            let see = |names: &mut Vec<String>, pod: &PodRecord| names.push(pod.name.clone());
+            let mut names = self.see_all(&scope, Vec::new, see).await?;
             names.sort_unstable();
             Ok(names)
         };
@@ -268,36 +285,64 @@ impl Reading {
         });
         let live = async {
             let _place = self.reads.place_for_list().await?;
-            let collector = match self.see_all(scope, now, thresholds, filter).await {
-                // The list expired half-way: begin anew, once.
-                Err(KubeError::Gone { .. }) => self.see_all(scope, now, thresholds, filter).await,
-                seen => seen,
-            }?;
+            let begin = || FailingCollector::new(now, thresholds, filter);
+            let collector = self.see_all(scope, begin, |all, pod| all.see(pod)).await?;
             let tops = self.tops(&collector, scope).await?;
             Ok((collector, tops))
         };
         self.either(held, live).await
     }
 
-    async fn see_all<'a>(
+    /// What the pods of `scope` ask of their nodes, by the nodes' names. No list of pods is held,
+    /// from the cache or live.
+    pub async fn node_loads(
         &self,
         scope: &Scope,
         now: Timestamp,
-        thresholds: &'a Thresholds,
-        filter: &'a FailingFilter,
-    ) -> Result<FailingCollector<'a>, KubeError> {
-        let mut collector = FailingCollector::new(now, thresholds, filter);
-        let mut unreadable = 0;
-        for part in scope.parts() {
-            let see = |pod: &PodRecord| collector.see(pod);
-            unreadable += self.reads.live.each_pod(part, see).await?;
-        }
+        thresholds: &Thresholds,
+    ) -> Result<HashMap<String, NodeLoad>, KubeError> {
+        let begin = || NodeLoads::new(now, thresholds);
+        let held = self.ask(|cache| {
+            let mut loads = begin();
+            let looked = cache.add_up(scope, self.now, &mut loads)?;
+            Some(looked.map(|()| loads))
+        });
+        let live = async {
+            let _place = self.reads.place_for_list().await?;
+            self.see_all(scope, begin, |loads, pod| loads.see(pod))
+                .await
+        };
+        Ok(self.either(held, live).await?.finish())
+    }
+
+    /// Shows every pod of `scope` to what `begin` makes, live, a page at a time.
+    async fn see_all<C>(
+        &self,
+        scope: &Scope,
+        begin: impl Fn() -> C,
+        see: impl Fn(&mut C, &PodRecord),
+    ) -> Result<C, KubeError> {
+        let (begin, see) = (&begin, &see);
+        let (seen, unreadable) = anew_once(|| async move {
+            let (mut seen, mut unreadable) = (begin(), 0);
+            for part in scope.parts() {
+                let one = |pod: &PodRecord| see(&mut seen, pod);
+                unreadable += self.reads.live.each_pod(part, one).await?;
+            }
+            Ok((seen, unreadable))
+        })
+        .await?;
+        self.missing(unreadable);
+        Ok(seen)
+    }
+
+    /// So many objects of a live read do not decode and are missing in the answer.
+    pub fn missing(&self, unreadable: usize) {
         self.note(Freshness {
             as_of: self.now,
             source: ReadSource::Live,
             unreadable,
         });
-        Ok(collector)
     }
 
     /// Best effort, as owners only make groups larger.
@@ -370,13 +415,15 @@ impl Reading {
         });
         let live = async {
             let _place = self.reads.place_for_list().await?;
-            let mut workloads = Vec::new();
+            let (mut workloads, mut unreadable) = (Vec::new(), 0);
             for part in scope.parts() {
                 for (_, _, kind) in &KINDS[..3] {
                     let list = self.reads.live.list_workloads(kind, part, None).await?;
                     workloads.extend(list.workloads);
+                    unreadable += list.unreadable;
                 }
             }
+            self.missing(unreadable);
             Ok(workloads)
         };
         self.either(held, live).await
@@ -388,7 +435,10 @@ impl Reading {
         scope: &Scope,
         involved_uid: Option<&str>,
     ) -> Result<Vec<EventRecord>, KubeError> {
-        let held = self.ask(|cache| cache.events(scope, involved_uid, self.now));
+        let held = self.ask(|cache| {
+            let looked = cache.events(scope, involved_uid, self.now)?;
+            looked.data.complete.then(|| looked.map(|list| list.events))
+        });
         let live = async {
             // The events of one object are few.
             let _place = match involved_uid {
@@ -421,11 +471,11 @@ impl Reading {
         };
         let held = self.ask(|cache| {
             let mut looked = cache.events(scope, None, self.now)?;
-            looked.data.retain(asked);
-            Some(looked.map(|events| EventList {
-                events,
-                complete: true,
-            }))
+            looked.data.events.retain(asked);
+            // One namespace with more events than are held must not make all others be read live.
+            let one = matches!(scope, Scope::Namespaces(names) if names.len() == 1);
+            let narrow = one || object.is_some();
+            (looked.data.complete || !narrow).then_some(looked)
         });
         let live = async {
             // The events of one object are few.
@@ -433,19 +483,19 @@ impl Reading {
                 None => Some(self.reads.place_for_list().await?),
                 Some(_) => None,
             };
-            let (mut events, mut complete) = (Vec::new(), true);
+            let mut all = EventList::default();
             for part in scope.parts() {
                 let list = self.reads.live.newest_events(part, object, &wanted, most);
                 let list = list.await?;
-                complete &= list.complete;
-                events.extend(list.events);
+                all.complete &= list.complete;
+                all.unreadable += list.unreadable;
+                all.events.extend(list.events);
             }
-            Ok(EventList { events, complete })
+            self.missing(all.unreadable);
+            Ok(all)
         };
         let mut list = self.either(held, live).await?;
-        newest_first(&mut list.events);
-        list.complete &= list.events.len() <= most;
-        list.events.truncate(most);
+        list.cut(most);
         Ok(list)
     }
 

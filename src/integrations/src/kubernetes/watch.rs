@@ -140,7 +140,7 @@ pub(super) struct Identity {
     pub metadata: IdentityMeta,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct IdentityMeta {
     pub name: String,
@@ -149,12 +149,26 @@ pub(super) struct IdentityMeta {
     pub resource_version: Option<String>,
 }
 
+impl IdentityMeta {
+    /// Of an object as it came; blank where it does not even say who it is.
+    pub(super) fn of(object: &Value) -> Self {
+        object
+            .get("metadata")
+            .and_then(|metadata| Self::deserialize(metadata).ok())
+            .unwrap_or_default()
+    }
+}
+
 /// A line that was read.
 #[derive(Debug)]
 pub(super) enum Told<W> {
     Line(WatchLine<W>),
     /// A change of an object that does not decode.
-    Unreadable(Identity),
+    Unreadable {
+        identity: IdentityMeta,
+        /// It was deleted.
+        gone: bool,
+    },
     /// Not even an identity, or longer than any object.
     Garbled,
 }
@@ -234,10 +248,13 @@ fn decode<W: Decode>(line: &[u8]) -> Told<W> {
     if let Ok(line) = W::line(line) {
         return Told::Line(line);
     }
+    let unreadable = |identity: Identity, gone| Told::Unreadable {
+        identity: identity.metadata,
+        gone,
+    };
     match serde_json::from_slice::<WatchLine<Identity>>(line) {
-        Ok(WatchLine::Added(it) | WatchLine::Modified(it) | WatchLine::Deleted(it)) => {
-            Told::Unreadable(it)
-        }
+        Ok(WatchLine::Added(it) | WatchLine::Modified(it)) => unreadable(it, false),
+        Ok(WatchLine::Deleted(it)) => unreadable(it, true),
         _ => Told::Garbled,
     }
 }
@@ -274,7 +291,14 @@ mod tests {
             spec: u32,
         }
         let line = br#"{"type":"MODIFIED","object":{"metadata":{"name":"a","namespace":"b"}}}"#;
-        assert!(matches!(decode::<Strict>(line), Told::Unreadable(it)
-            if it.metadata.name == "a" && it.metadata.namespace == "b"));
+        assert!(
+            matches!(decode::<Strict>(line), Told::Unreadable { identity, gone: false }
+            if identity.name == "a" && identity.namespace == "b")
+        );
+        let line = br#"{"type":"DELETED","object":{"metadata":{"name":"a"}}}"#;
+        assert!(matches!(
+            decode::<Strict>(line),
+            Told::Unreadable { gone: true, .. }
+        ));
     }
 }

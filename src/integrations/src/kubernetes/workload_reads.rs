@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::error::KubeError;
 use super::events::newest_first;
+use super::lists::{LONGEST_LIST, Listing, Page};
 use super::names::subdomain;
-use super::reader::{KubeReader, LONGEST_LIST, Listing, collection, kind_of};
+use super::owners::kind_of;
+use super::reader::{KubeReader, collection};
 use super::records::{EventRecord, HpaRecord, NodeRecord, WorkloadRecord};
 use super::revision::RevisionRecord;
 use super::wire::WireEvent;
@@ -19,13 +21,36 @@ use crate::untrusted;
 pub struct WorkloadList {
     pub workloads: Vec<WorkloadRecord>,
     pub complete: bool,
+    /// How many do not decode and are missing in `workloads`.
+    pub unreadable: usize,
 }
 
-/// Events, newest first, and whether older ones were left out.
+/// Events, newest first, and whether these are all: else older ones were left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventList {
     pub events: Vec<EventRecord>,
     pub complete: bool,
+    /// How many do not decode and are missing in `events`.
+    pub unreadable: usize,
+}
+
+impl Default for EventList {
+    fn default() -> Self {
+        Self {
+            events: Vec::new(),
+            complete: true,
+            unreadable: 0,
+        }
+    }
+}
+
+impl EventList {
+    /// Puts the newest first and keeps `most` of them.
+    pub(super) fn cut(&mut self, most: usize) {
+        newest_first(&mut self.events);
+        self.complete &= self.events.len() <= most;
+        self.events.truncate(most);
+    }
 }
 
 impl KubeReader {
@@ -42,13 +67,17 @@ impl KubeReader {
         let query = [("labelSelector", label_selector)];
         let record = |wire: WireWorkload| wire.record(kind);
         let Listing {
-            items, complete, ..
+            items,
+            complete,
+            unreadable,
+            ..
         } = self
             .list(&path, &query, plural, LONGEST_LIST, record)
             .await?;
         Ok(WorkloadList {
             workloads: items,
             complete,
+            unreadable,
         })
     }
 
@@ -141,30 +170,17 @@ impl KubeReader {
             None => None,
         };
         let query = [("fieldSelector", field_selector.as_deref())];
-        let mut complete = true;
-        let events = self
-            .fold_pages(
-                &path,
-                &query,
-                "events",
-                |kept: &mut Vec<EventRecord>, page| {
-                    let page = page
-                        .into_iter()
-                        .map(|wire: WireEvent| EventRecord::from(wire));
-                    kept.extend(page.filter(|event| wanted(event)));
-                    // Twice as many may wait, so that not each page is sorted.
-                    if kept.len() > most.saturating_mul(2) {
-                        newest_first(kept);
-                        kept.truncate(most);
-                        complete = false;
-                    }
-                },
-            )
-            .await?;
-        let mut events = events;
-        newest_first(&mut events);
-        complete &= events.len() <= most;
-        events.truncate(most);
-        Ok(EventList { events, complete })
+        let take = |kept: &mut EventList, page: Page<WireEvent>| {
+            kept.unreadable += page.unreadable.len();
+            let events = page.items.into_iter().map(EventRecord::from);
+            kept.events.extend(events.filter(|event| wanted(event)));
+            // Twice as many may wait, so that not each page is sorted.
+            if kept.events.len() > most.saturating_mul(2) {
+                kept.cut(most);
+            }
+        };
+        let mut list = self.fold_pages(&path, &query, "events", take).await?;
+        list.cut(most);
+        Ok(list)
     }
 }

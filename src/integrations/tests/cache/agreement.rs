@@ -2,7 +2,7 @@
 
 use countersign_domain::{Clock as _, SystemClock};
 use countersign_integrations::kubernetes::{
-    ClusterReads, FailingFilter, ReadSource, Scope, Thresholds,
+    ClusterReads, FailingFilter, KubeError, ReadSource, Scope, Thresholds,
 };
 use serde_json::{Value, json};
 
@@ -116,9 +116,13 @@ async fn everything(reads: &ClusterReads, at: jiff::Timestamp) -> (Vec<Value>, b
         let pods = reading.list_pods(&scope).await.unwrap();
         for pod in &pods {
             let owner = reading.owner_of(pod).await.unwrap();
-            let detail = reading.get_pod_in_detail(namespace, &pod.name).await;
-            // The cache may lag behind for a moment; the comparison is repeated then.
-            told.push(json!([owner, detail.ok()]));
+            let detail = match reading.get_pod_in_detail(namespace, &pod.name).await {
+                Ok(detail) => Some(detail),
+                // The cache may lag behind for a moment; the comparison is repeated then.
+                Err(KubeError::NotFound { .. }) => None,
+                Err(error) => panic!("{namespace}/{}: {error}", pod.name),
+            };
+            told.push(json!([owner, detail]));
         }
         let events = reading.list_events(&scope, None).await.unwrap();
         let uid = format!("uid-{namespace}-pod-1");

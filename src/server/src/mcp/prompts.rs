@@ -3,10 +3,11 @@
 
 use rmcp::model::{GetPromptResult, JsonObject, Prompt, PromptArgument, PromptMessage, Role};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::answers::Complaint;
+use super::arguments::shapes::{Cluster, OnlyNamespace};
 use super::arguments::{GetPodStatus, fit};
 use super::schema;
 
@@ -17,15 +18,11 @@ pub enum PromptName {
 }
 
 /// What `triage_cluster` takes.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct TriageCluster {
-    /// Needed only with several clusters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = super::arguments::CLUSTER))]
+    #[schemars(with = "Option<Cluster>")]
     cluster: Option<String>,
-    /// Only this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 63), regex(pattern = super::arguments::NAMESPACE))]
+    #[schemars(with = "Option<OnlyNamespace>")]
     namespace: Option<String>,
 }
 

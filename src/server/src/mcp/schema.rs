@@ -10,6 +10,13 @@ use serde_json::{Value, json};
 #[must_use]
 pub fn input<T: JsonSchema>() -> JsonObject {
     let mut schema = generate::<T>(SchemaSettings::draft2020_12());
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        // Leaving an argument out is the one way to give none.
+        let properties = properties.values_mut();
+        properties
+            .filter_map(Value::as_object_mut)
+            .for_each(not_null);
+    }
     schema.insert("additionalProperties".to_owned(), Value::Bool(false));
     schema
 }
@@ -68,20 +75,30 @@ fn slim(schema: &mut Value) {
     for word in ["description", "minimum", "required"] {
         node.remove(word);
     }
+    not_null(node);
+    if let Some(Value::Object(properties)) = node.get_mut("properties") {
+        properties.values_mut().for_each(slim);
+    }
+    if let Some(items) = node.get_mut("items") {
+        slim(items);
+    }
+}
+
+/// Takes back what an `Option` adds to the schema of what it holds.
+fn not_null(node: &mut JsonObject) {
     if let Some(Value::Array(choices)) = node.get("anyOf")
         && let [one, null] = choices.as_slice()
         && null["type"] == "null"
         && let Value::Object(one) = one.clone()
     {
         node.remove("anyOf");
-        node.extend(one);
-        return slim(schema);
+        for (word, value) in one {
+            // What the argument says of itself goes before what its type says.
+            node.entry(word).or_insert(value);
+        }
     }
-    if let Some(Value::Object(properties)) = node.get_mut("properties") {
-        properties.values_mut().for_each(slim);
-    }
-    if let Some(items) = node.get_mut("items") {
-        slim(items);
+    if let Some(Value::Array(words)) = node.get_mut("enum") {
+        words.retain(|word| !word.is_null());
     }
 }
 

@@ -23,7 +23,7 @@ fn calls(pod: &str) -> Vec<(&'static str, Value)> {
         ),
         ("list_workloads", json!({})),
         ("list_workloads", json!({"namespace": "shop", "limit": 50})),
-        ("list_workloads", json!({"selector": "app=web"})),
+        ("list_workloads", json!({"label_selector": "app=web"})),
         ("list_nodes", json!({})),
         ("list_nodes", json!({"node": "worker-1"})),
         (

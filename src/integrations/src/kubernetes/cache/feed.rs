@@ -5,7 +5,7 @@
 //! to end after half a minute or so: a stream that shows no life by then is frozen, however alive
 //! its connection looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::super::error::KubeError;
 use super::super::reader::{KubeReader, collection, encode};
-use super::super::watch::{Identified as _, Told, WatchLine, WatchStream};
+use super::super::watch::{Identified as _, IdentityMeta, Told, WatchLine, WatchStream};
+use super::super::wire::Meta;
 use super::shelf::Shelf;
 use super::{Scope, Settings};
 
@@ -50,7 +51,7 @@ pub(super) struct Supply {
 pub(super) struct Feed<S> {
     resource: Resource,
     /// Only this namespace.
-    pub namespace: Option<String>,
+    namespace: Option<String>,
     state: RwLock<State<S>>,
 }
 
@@ -66,8 +67,30 @@ struct State<S> {
     /// A watch was cut off and goes on from where it was: what arrives may be long past, and says
     /// nothing about now.
     behind: bool,
-    /// Objects that do not decode.
-    unreadable: usize,
+    /// Objects that do not decode, by namespace and name.
+    unreadable: BTreeSet<Key>,
+}
+
+impl<S> State<S> {
+    /// An object decodes. Moves `version` along; hands out the object's namespace.
+    fn arrives(&mut self, meta: &Meta, version: &mut String) -> Box<str> {
+        version.clone_from(&meta.resource_version);
+        if !self.unreadable.is_empty() {
+            let key = (meta.namespace.as_str().into(), meta.name.as_str().into());
+            self.unreadable.remove(&key);
+        }
+        meta.namespace.as_str().into()
+    }
+}
+
+/// Namespace and name.
+type Key = (Box<str>, Box<str>);
+
+fn key(identity: &IdentityMeta) -> Key {
+    (
+        identity.namespace.as_str().into(),
+        identity.name.as_str().into(),
+    )
 }
 
 /// Whether changes arrive.
@@ -138,7 +161,7 @@ impl<S: Shelf> Feed<S> {
             confirmed: Timestamp::UNIX_EPOCH,
             heard: BTreeMap::new(),
             behind: false,
-            unreadable: 0,
+            unreadable: BTreeSet::new(),
         };
         Self {
             resource,
@@ -153,6 +176,12 @@ impl<S: Shelf> Feed<S> {
 
     fn change(&self) -> RwLockWriteGuard<'_, State<S>> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It holds a part of `scope`.
+    pub(super) fn concerns(&self, scope: &Scope) -> bool {
+        let namespace = self.namespace.as_deref();
+        namespace.is_none_or(|namespace| scope.covers(namespace))
     }
 
     /// Asks the shelf, for answers about `scope`; nothing before the first list.
@@ -179,11 +208,11 @@ impl<S: Shelf> Feed<S> {
             data: read(&state.shelf),
             as_of,
             fresh: state.link == Link::Up && now.duration_since(as_of) <= fresh_for,
-            // It is not known of which namespace they are.
-            unreadable: match scope {
-                Scope::All => state.unreadable,
-                Scope::Namespaces(_) => 0,
-            },
+            unreadable: state
+                .unreadable
+                .iter()
+                .filter(|(namespace, _)| scope.covers(namespace))
+                .count(),
         })
     }
 
@@ -277,39 +306,35 @@ impl<S: Shelf> Feed<S> {
         } = self.resource;
         let path = collection(group, self.namespace.as_deref(), plural)?;
         let begun = supply.clock.now();
-        let (mut shelf, mut unreadable) = (S::default(), 0);
-        let (mut next, mut version) = (None, None);
+        let (mut shelf, mut unreadable) = (S::default(), BTreeSet::new());
+        let mut version = None;
+        let mut pages = supply.reader.pages(&path, &[], plural);
         loop {
             let _turn = supply.turn.acquire().await;
-            let page = supply
-                .reader
-                .page::<S::Wire>(&path, &[], plural, supply.settings.page, next)
-                .await?;
-            unreadable += page.unreadable;
+            let Some(page) = pages.read::<S::Wire>(supply.settings.page).await? else {
+                break;
+            };
+            unreadable.extend(page.unreadable.iter().map(key));
             // Later pages may be of a later version: what changed in between comes again.
             version = version.or(page.resource_version);
             for wire in page.items {
                 shelf.put(wire, kind);
             }
-            next = page.next;
-            if next.is_none() {
-                let version = version.ok_or_else(|| KubeError::Unexpected {
-                    what: plural.to_owned(),
-                    problem: "the list has no resource version".to_owned(),
-                })?;
-                let mut state = self.change();
-                *state = State {
-                    shelf,
-                    filled: true,
-                    link: Link::Up,
-                    confirmed: begun,
-                    heard: BTreeMap::new(),
-                    behind: false,
-                    unreadable,
-                };
-                return Ok(version);
-            }
         }
+        let version = version.ok_or_else(|| KubeError::Unexpected {
+            what: plural.to_owned(),
+            problem: "the list has no resource version".to_owned(),
+        })?;
+        *self.change() = State {
+            shelf,
+            filled: true,
+            link: Link::Up,
+            confirmed: begun,
+            heard: BTreeMap::new(),
+            behind: false,
+            unreadable,
+        };
+        Ok(version)
     }
 
     /// Watches from `version` on, and moves it along.
@@ -401,26 +426,33 @@ impl<S: Shelf> Feed<S> {
                 state.behind = false;
                 return;
             }
-            Told::Line(WatchLine::Added(wire) | WatchLine::Modified(wire)) => {
-                version.clone_from(&wire.meta().resource_version);
-                let namespace = wire.meta().namespace.as_str().into();
+            Told::Line(WatchLine::Added(wire)) => {
+                let namespace = state.arrives(wire.meta(), version);
                 state.shelf.put(wire, self.resource.kind);
+                namespace
+            }
+            Told::Line(WatchLine::Modified(wire)) => {
+                let namespace = state.arrives(wire.meta(), version);
+                state.shelf.change(wire, self.resource.kind);
                 namespace
             }
             Told::Line(WatchLine::Deleted(wire)) => {
                 let meta = wire.meta();
-                version.clone_from(&meta.resource_version);
                 state.shelf.remove(&meta.namespace, &meta.name);
-                meta.namespace.as_str().into()
+                state.arrives(meta, version)
             }
-            Told::Unreadable(identity) => {
-                let meta = identity.metadata;
-                if let Some(reached) = meta.resource_version {
+            Told::Unreadable { identity, gone } => {
+                let key = key(&identity);
+                if let Some(reached) = identity.resource_version {
                     *version = reached;
                 }
-                state.shelf.remove(&meta.namespace, &meta.name);
-                state.unreadable += 1;
-                meta.namespace.into()
+                state.shelf.remove(&key.0, &key.1);
+                if gone {
+                    state.unreadable.remove(&key);
+                } else {
+                    state.unreadable.insert(key.clone());
+                }
+                key.0
             }
             Told::Line(WatchLine::Error(_)) | Told::Garbled => return,
         };

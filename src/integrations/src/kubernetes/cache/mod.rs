@@ -27,10 +27,11 @@ use tokio::time::Instant;
 use super::error::KubeError;
 use super::failing::Thresholds;
 use super::grouping::FailingCollector;
-use super::reader::{KINDS, KubeReader, needs_job};
-use super::records::{
-    EventRecord, NamespaceRecord, NodeRecord, OwnerRef, PodRecord, WorkloadRecord,
-};
+use super::node::NodeLoads;
+use super::owners::KINDS;
+use super::reader::{KubeReader, job_of, needs_job};
+use super::records::{NamespaceRecord, NodeRecord, OwnerRef, PodRecord, WorkloadRecord};
+use super::workload_reads::EventList;
 pub(super) use feed::Looked;
 use feed::{Feed, Resource, Supply};
 pub(super) use packed_pod::PodInFull;
@@ -204,8 +205,7 @@ impl Cache {
         let looked = self.look(&self.pods, &scope, now, |pods| pods.get(namespace, name))?;
         let mut whole = found(looked)?;
         if needs_job(&whole.data.pod) {
-            let pod = &mut whole.data.pod;
-            let jobs = self.with_jobs(&scope, now, |job| pod.job = job(pod))?;
+            let jobs = self.attach_jobs(&scope, now, [&mut whole.data.pod])?;
             whole = whole.and(&jobs);
         }
         Some(whole)
@@ -218,11 +218,8 @@ impl Cache {
         })?;
         let mut pods = looked.map(|parts| parts.into_iter().flatten().collect::<Vec<_>>());
         if pods.data.iter().any(needs_job) {
-            let jobs = self.with_jobs(scope, now, |job| {
-                for pod in pods.data.iter_mut().filter(|pod| needs_job(pod)) {
-                    pod.job = job(pod);
-                }
-            })?;
+            let of_jobs = pods.data.iter_mut().filter(|pod| needs_job(pod));
+            let jobs = self.attach_jobs(scope, now, of_jobs)?;
             pods = pods.and(&jobs);
         }
         Some(pods)
@@ -281,17 +278,36 @@ impl Cache {
                 }
             }
         })?;
-        let looked = looked.map(|_| ());
-        if of_jobs.is_empty() {
-            return Some(looked);
-        }
-        let jobs = self.with_jobs(scope, now, |job| {
-            for pod in &mut of_jobs {
-                pod.job = job(pod);
+        let jobs = self.attach_jobs(scope, now, &mut of_jobs)?;
+        of_jobs.iter().for_each(|pod| collector.see(pod));
+        Some(looked.map(|_| ()).and(&jobs))
+    }
+
+    /// Shows `loads` every pod, of which one is unpacked at a time.
+    pub(super) fn add_up(
+        &self,
+        scope: &Scope,
+        now: Timestamp,
+        loads: &mut NodeLoads<'_>,
+    ) -> Option<Looked<()>> {
+        let mut of_jobs = Vec::new();
+        let looked = self.look(&self.pods, scope, now, |pods| {
+            for (namespace, shard) in &pods.namespaces {
+                if !scope.covers(namespace) {
+                    continue;
+                }
+                for (name, entry) in &shard.entries {
+                    let pod = packed_pod::unpack(namespace, name, &entry.bytes, &shard.symbols);
+                    match needs_job(&pod) {
+                        true => of_jobs.push(pod),
+                        false => loads.see(&pod),
+                    }
+                }
             }
         })?;
-        of_jobs.iter().for_each(|pod| collector.see(pod));
-        Some(looked.and(&jobs))
+        let jobs = self.attach_jobs(scope, now, &mut of_jobs)?;
+        of_jobs.iter().for_each(|pod| loads.see(pod));
+        Some(looked.map(|_| ()).and(&jobs))
     }
 
     /// From the UIDs of `owners` to the workloads above them. What our account may not read, or
@@ -314,11 +330,7 @@ impl Cache {
             let Some(owners) = by_kind.remove(kind) else {
                 continue;
             };
-            let feeds = self.of_kind(kind)?;
-            if feeds.iter().any(|feed| feed.is_refused()) {
-                continue;
-            }
-            let looked = self.look(feeds, scope, now, |shelf| {
+            let looked = self.look_where_allowed(self.of_kind(kind)?, scope, now, |shelf| {
                 owners
                     .iter()
                     .filter_map(|(namespace, owner)| {
@@ -362,19 +374,24 @@ impl Cache {
         Some(looked.map(|parts| parts.into_iter().flatten().collect()))
     }
 
-    /// Events in no useful order; nothing where some were dropped.
+    /// Events in no useful order, and whether these are all.
     pub(super) fn events(
         &self,
         scope: &Scope,
         involved_uid: Option<&str>,
         now: Timestamp,
-    ) -> Option<Looked<Vec<EventRecord>>> {
+    ) -> Option<Looked<EventList>> {
         let looked = self.look(&self.events, scope, now, |events| {
             events.of(|namespace| scope.covers(namespace), involved_uid)
         })?;
-        let complete = looked.data.iter().all(Option::is_some);
-        let looked = looked.map(|parts| parts.into_iter().flatten().flatten().collect());
-        complete.then_some(looked)
+        Some(looked.map(|parts| {
+            let mut all = EventList::default();
+            for part in parts {
+                all.complete &= part.complete;
+                all.events.extend(part.events);
+            }
+            all
+        }))
     }
 
     pub(super) fn nodes(&self, now: Timestamp) -> Option<Looked<Vec<NodeRecord>>> {
@@ -403,28 +420,49 @@ impl Cache {
             .map(|(_, feeds)| feeds.as_slice())
     }
 
-    /// Gives `attach` a way from a pod to its Job. Where our account may not read Jobs there is
-    /// none, as on the live path.
-    fn with_jobs(
+    /// Gives failed pods of Jobs the state of their Job. Where our account may not read Jobs there
+    /// is none, as on the live path.
+    fn attach_jobs<'p>(
         &self,
         scope: &Scope,
         now: Timestamp,
-        mut attach: impl FnMut(&dyn Fn(&PodRecord) -> Option<super::records::JobState>),
+        pods: impl IntoIterator<Item = &'p mut PodRecord>,
     ) -> Option<Looked<()>> {
-        let feeds = self.of_kind("Job")?;
-        if feeds.iter().any(|feed| feed.is_refused()) {
+        let mut pods = pods.into_iter().peekable();
+        if pods.peek().is_none() {
             return Some(Looked::certain(now));
         }
         let mut states = HashMap::new();
-        let looked = self.look(feeds, scope, now, |jobs| {
+        let looked = self.look_where_allowed(self.of_kind("Job")?, scope, now, |jobs| {
             for job in jobs.records(|namespace| scope.covers(namespace)) {
                 if let Some(state) = job.job {
                     states.insert(job.uid, state);
                 }
             }
         })?;
-        attach(&|pod| states.get(&pod.owner.as_ref()?.uid).cloned());
+        for pod in pods {
+            pod.job = job_of(pod, &states);
+        }
         Some(looked.map(|_| ()))
+    }
+
+    /// As [`Self::look`], without the namespaces that our account may not read.
+    fn look_where_allowed<S: shelf::Shelf, T>(
+        &self,
+        feeds: &[Arc<Feed<S>>],
+        scope: &Scope,
+        now: Timestamp,
+        read: impl FnMut(&S) -> T,
+    ) -> Option<Looked<Vec<T>>> {
+        let allowed = feeds.iter().filter(|feed| !feed.is_refused());
+        let allowed: Vec<_> = allowed
+            .filter(|feed| feed.concerns(scope))
+            .cloned()
+            .collect();
+        if allowed.is_empty() {
+            return Some(Looked::certain(now));
+        }
+        self.look(&allowed, scope, now, read)
     }
 
     /// Asks each feed that holds a part of `scope`; nothing if one of them has not been filled.
@@ -436,11 +474,7 @@ impl Cache {
         mut read: impl FnMut(&S) -> T,
     ) -> Option<Looked<Vec<T>>> {
         let mut all: Option<Looked<Vec<T>>> = None;
-        let concerned = feeds.iter().filter(|feed| {
-            let namespace = feed.namespace.as_deref();
-            namespace.is_none_or(|namespace| scope.covers(namespace))
-        });
-        for feed in concerned {
+        for feed in feeds.iter().filter(|feed| feed.concerns(scope)) {
             let one = feed.look(scope, now, self.fresh_for, &mut read)?;
             all = Some(match all {
                 None => one.map(|data| vec![data]),

@@ -13,6 +13,7 @@ use super::super::watch::{Decode, Identified, WirePodInFull};
 use super::super::wire::{WireEvent, WireNamespace};
 use super::super::wire_node::WireNode;
 use super::super::wire_workload::WireWorkload;
+use super::super::workload_reads::EventList;
 use super::packed_pod::{self, PodInFull};
 use super::packed_workload::{pack_event, pack_workload, unpack_event, unpack_workload};
 use super::suspects::Suspicion;
@@ -31,6 +32,11 @@ pub(super) trait Shelf: Default + Send + Sync + 'static {
 
     /// Takes in a new or changed object. `kind` is the API's name of its kind.
     fn put(&mut self, wire: Self::Wire, kind: &'static str);
+
+    /// As [`Self::put`], of an object that was there before.
+    fn change(&mut self, wire: Self::Wire, kind: &'static str) {
+        self.put(wire, kind);
+    }
 
     /// `namespace` is empty for what has none.
     fn remove(&mut self, namespace: &str, name: &str);
@@ -275,25 +281,19 @@ impl Unbounded for PodInFull {}
 impl Unbounded for WorkloadRecord {}
 
 /// Events, which a broken controller can make without end: the newest of each namespace are held.
-/// For a namespace of which some were dropped there is no answer here; it is read live instead.
 #[derive(Default)]
 pub(super) struct Events {
     held: PackedShelf<EventRecord>,
     total: usize,
-    dropped: std::collections::BTreeSet<Box<str>>,
+    /// How many events of a namespace were dropped and are still in the cluster. Clusters forget
+    /// them after a while, and with the last of them the namespace is whole again.
+    dropped: BTreeMap<Box<str>, usize>,
 }
 
 impl Events {
     /// Events of the namespaces that `wanted` names, of one object if its UID is given, in no
-    /// useful order; nothing if some of them were dropped.
-    pub(super) fn of(
-        &self,
-        wanted: impl Fn(&str) -> bool,
-        uid: Option<&str>,
-    ) -> Option<Vec<EventRecord>> {
-        if self.dropped.iter().any(|namespace| wanted(namespace)) {
-            return None;
-        }
+    /// useful order. They are not complete where some of their namespace were dropped.
+    pub(super) fn of(&self, wanted: impl Fn(&str) -> bool, uid: Option<&str>) -> EventList {
         let hash = about(uid);
         let mut found = Vec::new();
         for (namespace, shard) in &self.held.namespaces {
@@ -309,7 +309,26 @@ impl Events {
                 }
             }
         }
-        Some(found)
+        EventList {
+            events: found,
+            complete: !self.dropped.keys().any(|namespace| wanted(namespace)),
+            unreadable: 0,
+        }
+    }
+
+    fn holds(&self, namespace: &str, name: &str) -> bool {
+        let shard = self.held.namespaces.get(namespace);
+        shard.is_some_and(|shard| shard.entries.contains_key(name))
+    }
+
+    /// An event that was dropped is gone from the cluster, or held again.
+    fn no_longer_dropped(&mut self, namespace: &str) {
+        if let Some(dropped) = self.dropped.get_mut(namespace) {
+            *dropped -= 1;
+            if *dropped == 0 {
+                self.dropped.remove(namespace);
+            }
+        }
     }
 
     /// Drops the older half of a namespace.
@@ -323,8 +342,9 @@ impl Events {
         let from = *from;
         let before = shard.entries.len();
         shard.entries.retain(|_, entry| entry.note.last_seen > from);
-        self.total -= before - shard.entries.len();
-        self.dropped.insert(namespace.into());
+        let dropped = before - shard.entries.len();
+        self.total -= dropped;
+        *self.dropped.entry(namespace.into()).or_default() += dropped;
     }
 }
 
@@ -351,12 +371,21 @@ impl Shelf for Events {
         }
     }
 
-    fn remove(&mut self, namespace: &str, name: &str) {
-        let held = self.held.namespaces.get(namespace);
-        if held.is_some_and(|shard| shard.entries.contains_key(name)) {
-            self.total -= 1;
+    fn change(&mut self, wire: WireEvent, kind: &'static str) {
+        let meta = wire.meta();
+        if !self.holds(&meta.namespace, &meta.name) {
+            self.no_longer_dropped(&wire.meta().namespace);
         }
-        self.held.take_out(namespace, name);
+        self.put(wire, kind);
+    }
+
+    fn remove(&mut self, namespace: &str, name: &str) {
+        if self.holds(namespace, name) {
+            self.total -= 1;
+            self.held.take_out(namespace, name);
+        } else {
+            self.no_longer_dropped(namespace);
+        }
     }
 }
 

@@ -37,11 +37,11 @@ pub(super) fn clock(at: Timestamp, now: Timestamp) -> String {
     at.strftime(format).to_string()
 }
 
-/// The cluster's own words, marked as such and cut.
+/// The cluster's own words, cut, between the marks that only we write.
 pub(super) fn quote(text: &str) -> String {
     // A container's last words may hold what it was given.
-    let text = untrusted::line(mask(text.trim()).as_ref(), QUOTE).replace('"', "'");
-    format!("\"{text}\"")
+    let text = untrusted::line(mask(text.trim()).as_ref(), QUOTE);
+    format!("⟦{text}⟧")
 }
 
 /// `1 restart`, `3 restarts`.

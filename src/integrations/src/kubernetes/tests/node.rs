@@ -1,7 +1,7 @@
 //! What is wrong with nodes, and what pods request of them.
 
 use super::super::failing::Severity;
-use super::super::node::{loads, node_problems};
+use super::super::node::{NodeLoads, node_problems};
 use super::super::records::{NodeRecord, Requests};
 use super::super::wire_node::WireNode;
 use super::*;
@@ -118,7 +118,10 @@ fn loads_add_up_live_pods_and_name_failing_ones() {
         ),
         on("c", "node-2", json!({})),
     ];
-    let loads = loads(&pods, now(), &Thresholds::default());
+    let thresholds = Thresholds::default();
+    let mut loads = NodeLoads::new(now(), &thresholds);
+    pods.iter().for_each(|pod| loads.see(pod));
+    let loads = loads.finish();
     let one = &loads["node-1"];
     assert_eq!(
         (one.pods, one.requested.cpu_milli, one.failing),

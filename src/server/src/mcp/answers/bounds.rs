@@ -13,6 +13,8 @@ pub const MOST_TOKENS: usize = 8_000;
 const LONGEST_COMPLAINT: usize = 4_000;
 /// For the words that say that something was cut.
 const ROOM: usize = 400;
+/// Mostly one is enough; what is not small after so many has no one large part.
+const MOST_ROUNDS: u32 = 64;
 
 /// The answer within the bounds. `how`: what to change to see the rest.
 #[must_use]
@@ -21,13 +23,13 @@ pub fn bounded(mut answer: Answer, how: &str) -> Answer {
         answer.text = cut_text(&answer.text, how);
     }
     let mut cut = false;
-    // Each round takes half of the largest part away.
-    for _ in 0..64 {
-        if fits(&answer.structured.to_string(), ROOM) {
+    for round in 0.. {
+        let whole = Size::of(&answer.structured);
+        if whole.fits_in(Size::MOST) {
             break;
         }
         cut = true;
-        if !halve_largest(&mut answer.structured) {
+        if round == MOST_ROUNDS || !shorten_largest(&mut answer.structured, whole) {
             answer.structured = json!({});
         }
     }
@@ -78,52 +80,116 @@ fn cut_text(text: &str, how: &str) -> String {
     kept
 }
 
-/// Takes half of the elements of the largest list away, or half of the longest text where no list
-/// has two elements.
-fn halve_largest(value: &mut Value) -> bool {
-    let (mut lists, mut texts) = (0, 0);
-    largest(value, &mut lists, &mut texts);
-    if lists == 0 && texts < 64 {
-        return false;
-    }
-    halve(value, lists, texts)
+/// What a piece of JSON costs.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Size {
+    bytes: usize,
+    tokens: usize,
 }
 
-/// Bytes of the largest list with two elements or more, and of the longest text.
-fn largest(value: &Value, lists: &mut usize, texts: &mut usize) {
+impl Size {
+    /// Of a structured answer, with room for the words that say that something was cut.
+    const MOST: Self = Self {
+        bytes: MOST_BYTES - ROOM,
+        tokens: MOST_TOKENS - ROOM / 4,
+    };
+    /// Between two elements.
+    const COMMA: Self = Self {
+        bytes: 1,
+        tokens: 1,
+    };
+
+    fn of(value: &Value) -> Self {
+        let text = value.to_string();
+        Self {
+            bytes: text.len(),
+            tokens: estimated_tokens(&text),
+        }
+    }
+
+    fn fits_in(self, room: Self) -> bool {
+        self.bytes <= room.bytes && self.tokens <= room.tokens
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            tokens: self.tokens + other.tokens,
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            tokens: self.tokens.saturating_sub(other.tokens),
+        }
+    }
+}
+
+/// Takes as much from the largest list as has to go, or from the longest text where no list has two
+/// elements; at most half of it, as another may be the largest then. `whole`: of all of `value`.
+fn shorten_largest(value: &mut Value, whole: Size) -> bool {
+    let (mut lists, mut texts) = (Size::default(), Size::default());
+    largest(value, &mut lists, &mut texts);
+    if lists == Size::default() && texts.bytes < 64 {
+        return false;
+    }
+    shorten(value, whole, lists, texts)
+}
+
+/// The largest list with two elements or more, and the longest text.
+fn largest(value: &Value, lists: &mut Size, texts: &mut Size) {
     match value {
         Value::Array(items) => {
             if items.len() > 1 {
-                *lists = (*lists).max(items.iter().map(|item| item.to_string().len()).sum());
+                *lists = (*lists).max(Size::of(value));
             }
             items.iter().for_each(|item| largest(item, lists, texts));
         }
         Value::Object(members) => members
             .values()
             .for_each(|member| largest(member, lists, texts)),
-        Value::String(text) => *texts = (*texts).max(text.len()),
+        Value::String(_) => *texts = (*texts).max(Size::of(value)),
         _ => {}
     }
 }
 
-fn halve(value: &mut Value, lists: usize, texts: usize) -> bool {
+/// Shortens the one list of the size of `lists`, or the one text of the size of `texts`.
+fn shorten(value: &mut Value, whole: Size, lists: Size, texts: Size) -> bool {
+    let is_meant = match &*value {
+        Value::Array(items) => items.len() > 1 && Size::of(value) == lists,
+        Value::String(_) => lists == Size::default() && Size::of(value) == texts,
+        _ => false,
+    };
     match value {
-        Value::Array(items) => {
-            let size: usize = items.iter().map(|item| item.to_string().len()).sum();
-            if lists > 0 && items.len() > 1 && size == lists {
-                items.truncate(items.len() / 2);
-                return true;
-            }
-            items.iter_mut().any(|item| halve(item, lists, texts))
+        Value::Array(items) if is_meant => {
+            let room = Size::MOST.minus(whole.minus(lists));
+            let mut kept = Size::default();
+            let fitting = items
+                .iter()
+                .take_while(|item| {
+                    kept = kept.plus(Size::of(item)).plus(Size::COMMA);
+                    kept.fits_in(room)
+                })
+                .count();
+            items.truncate(fitting.clamp(items.len() / 2, items.len() - 1));
+            true
         }
-        Value::Object(members) => members
-            .values_mut()
-            .any(|member| halve(member, lists, texts)),
-        Value::String(text) if lists == 0 && text.len() == texts => {
-            text.truncate(text.floor_char_boundary(texts / 2));
+        Value::String(text) if is_meant => {
+            let room = Size::MOST.minus(whole.minus(texts));
+            let share = |room: usize, size: usize| text.len() * room.min(size) / size.max(1);
+            let fitting = share(room.bytes, texts.bytes).min(share(room.tokens, texts.tokens));
+            let most = fitting.clamp(text.len() / 2, text.len() - 8);
+            text.truncate(text.floor_char_boundary(most));
             text.push('…');
             true
         }
+        Value::Array(items) => items
+            .iter_mut()
+            .any(|item| shorten(item, whole, lists, texts)),
+        Value::Object(members) => members
+            .values_mut()
+            .any(|member| shorten(member, whole, lists, texts)),
         _ => false,
     }
 }
@@ -222,7 +288,44 @@ mod tests {
         assert_eq!(cut.structured["total"], 2000);
         assert!(cut.structured["next_cursor"].is_null());
         let kept = cut.structured["rows"].as_array().unwrap();
-        assert!(kept.len() >= 500 && kept[0]["name"] == "pod-0");
+        assert!(
+            kept.len() > 850 && kept[0]["name"] == "pod-0",
+            "{}",
+            kept.len()
+        );
+    }
+
+    #[test]
+    fn of_several_parts_the_largest_pays_first_and_little_room_is_left_unused() {
+        let rows = |count: usize| -> Vec<Value> {
+            (0..count)
+                .map(|n| json!({"name": format!("pod-{n}"), "why": "it is not ready"}))
+                .collect()
+        };
+        for (small, large, text) in [
+            (10, 3000, 0),
+            (1500, 1600, 0),
+            (1, 0, 90_000),
+            (400, 400, 9_000),
+        ] {
+            let structured = json!({
+                "small": rows(small), "large": rows(large), "text": "word ".repeat(text / 5),
+            });
+            let cut = bounded(answer("", structured), "ask less").structured;
+            let size = Size::of(&cut);
+            assert!(fits(&cut.to_string(), 0), "{small} {large} {text}");
+            assert!(
+                size.bytes * 10 > MOST_BYTES * 8 || size.tokens * 10 > MOST_TOKENS * 8,
+                "{small} {large} {text}: {} bytes, {} tokens",
+                size.bytes,
+                size.tokens
+            );
+            let left = cut["small"].as_array().unwrap().len();
+            assert!(
+                left == small || left > 100,
+                "{small} {large} {text}: {left}"
+            );
+        }
     }
 
     #[test]

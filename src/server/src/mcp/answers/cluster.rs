@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Why;
+use super::{Origin, Why};
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct ObjectName {
@@ -133,12 +133,8 @@ pub struct FailingPods {
     /// False: some pods could not be read.
     pub complete: bool,
     pub next_cursor: Option<String>,
-    /// The cluster was so then, or is newer.
-    pub as_of: String,
-    /// `cache`, `live`, or `old: ` and why it is.
-    pub source: String,
-    pub simulated: bool,
-    pub note: String,
+    #[serde(flatten)]
+    pub origin: Origin,
 }
 
 /// Answer of `get_recent_events`.
@@ -153,8 +149,6 @@ pub struct RecentEvents {
     pub total: u32,
     /// False: older ones were too many to be read.
     pub complete: bool,
-    pub as_of: String,
-    pub source: String,
-    pub simulated: bool,
-    pub note: String,
+    #[serde(flatten)]
+    pub origin: Origin,
 }

@@ -89,6 +89,17 @@ impl Complaint {
     }
 }
 
+/// Where an answer about a cluster comes from, and how old it is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Origin {
+    /// The cluster was so then, or is newer.
+    pub as_of: String,
+    /// `cache`, `live`, or `old: ` and why it is.
+    pub source: String,
+    pub simulated: bool,
+    pub note: String,
+}
+
 /// A reason in an answer.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Why {

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::EventLine;
+use super::{EventLine, Origin};
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct WorkloadLine {
@@ -39,10 +39,8 @@ pub struct Workloads {
     pub not_read: Vec<String>,
     pub complete: bool,
     pub next_cursor: Option<String>,
-    pub as_of: String,
-    pub source: String,
-    pub simulated: bool,
-    pub note: String,
+    #[serde(flatten)]
+    pub origin: Origin,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -78,10 +76,8 @@ pub struct RolloutStatus {
     pub warnings: Vec<EventLine>,
     pub managed_by: Option<String>,
     pub next_tool: Option<String>,
-    pub as_of: String,
-    pub source: String,
-    pub simulated: bool,
-    pub note: String,
+    #[serde(flatten)]
+    pub origin: Origin,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -118,10 +114,8 @@ pub struct RolloutHistory {
     pub revisions: Vec<RevisionLine>,
     pub revisions_total: u32,
     pub managed_by: Option<String>,
-    pub as_of: String,
-    pub source: String,
-    pub simulated: bool,
-    pub note: String,
+    #[serde(flatten)]
+    pub origin: Origin,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -156,8 +150,6 @@ pub struct Nodes {
     pub pods_counted_in: Option<Vec<String>>,
     pub complete: bool,
     pub next_cursor: Option<String>,
-    pub as_of: String,
-    pub source: String,
-    pub simulated: bool,
-    pub note: String,
+    #[serde(flatten)]
+    pub origin: Origin,
 }

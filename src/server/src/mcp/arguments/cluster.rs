@@ -1,80 +1,59 @@
 //! What the tools that read a cluster take.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{CLUSTER, KIND, NAMESPACE, OPAQUE, POD, WORKLOAD};
+use super::shapes::{
+    Cluster, Cursor, Kind, LabelSelector, Name, Namespace, OnlyNamespace, Word, Workload,
+};
 
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct GetPodStatus {
-    /// Needed only with several clusters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    #[schemars(with = "Option<Cluster>")]
     pub cluster: Option<String>,
-    /// Namespace of the pod.
-    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
+    #[schemars(with = "Namespace")]
     pub namespace: String,
     /// Full name of the pod, as list_failing_pods gives it.
-    #[schemars(length(max = 253), regex(pattern = POD))]
+    #[schemars(with = "Name")]
     pub pod: String,
 }
 
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct ListFailingPods {
-    /// Needed only with several clusters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    #[schemars(with = "Option<Cluster>")]
     pub cluster: Option<String>,
-    /// Only this namespace. Leave it out for all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 63), regex(pattern = NAMESPACE))]
+    #[schemars(with = "Option<OnlyNamespace>")]
     pub namespace: Option<String>,
-    /// Only pods with these labels, as in `kubectl -l`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 1024))]
+    #[schemars(with = "Option<LabelSelector>")]
     pub label_selector: Option<String>,
     /// Only pods of this workload: `web` or `Deployment/web`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 320), regex(pattern = WORKLOAD))]
+    #[schemars(with = "Option<Workload>")]
     pub owner: Option<String>,
     /// Only this reason, such as OOMKilled or ImagePullBackOff.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = OPAQUE))]
+    #[schemars(with = "Option<Word>")]
     pub reason: Option<String>,
     /// Groups in one answer, at most; 20 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 50))]
+    #[schemars(range(min = 1, max = 50))]
     pub limit: Option<u32>,
-    /// `next_cursor` of the previous answer, unchanged; repeat its filters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 2048), regex(pattern = OPAQUE))]
+    #[schemars(with = "Option<Cursor>")]
     pub cursor: Option<String>,
 }
 
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct GetRecentEvents {
-    /// Needed only with several clusters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    #[schemars(with = "Option<Cluster>")]
     pub cluster: Option<String>,
-    /// Only this namespace. Leave it out for all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 63), regex(pattern = NAMESPACE))]
+    #[schemars(with = "Option<OnlyNamespace>")]
     pub namespace: Option<String>,
     /// Only events of objects of this kind, such as Pod or Node; `Pod` if only `name` is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 63), regex(pattern = KIND))]
+    #[schemars(with = "Option<Kind>")]
     pub kind: Option<String>,
     /// Only events of the object of this name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 253), regex(pattern = POD))]
+    #[schemars(with = "Option<Name>")]
     pub name: Option<String>,
     /// `true`: also events of type Normal. Warnings only if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
     pub include_normal: Option<bool>,
     /// Events in the answer; 20 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 100))]
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u32>,
 }

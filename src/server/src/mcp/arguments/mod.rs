@@ -16,6 +16,7 @@ use super::answers::Complaint;
 mod actions;
 mod cluster;
 mod logs;
+pub(super) mod shapes;
 mod workloads;
 
 pub use actions::*;
@@ -24,12 +25,12 @@ pub use logs::*;
 pub use workloads::*;
 
 /// A DNS-1123 label; the API server enforces the same.
-pub(super) const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+const NAMESPACE: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// A DNS-1123 subdomain.
 const POD: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 /// The operator's names.
-pub(super) const CLUSTER: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.:/@]*[A-Za-z0-9])?$";
+const CLUSTER: &str = "^[A-Za-z0-9]([-A-Za-z0-9_.:/@]*[A-Za-z0-9])?$";
 /// A name, with a kind in front or without.
 const WORKLOAD: &str = "^([A-Za-z]+/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// A cursor or a key: printable ASCII without spaces.
@@ -81,7 +82,9 @@ pub fn fit<T: DeserializeOwned>(
         if arguments.get(name).is_none_or(Value::is_null) {
             let about = properties.get(name).and_then(|p| p.get("description"));
             let about = about.and_then(Value::as_str).unwrap_or_default();
-            return Err(bad(format!("`{name}` is missing. {about}")));
+            return Err(bad(format!("`{name}` is missing. {about}")
+                .trim_end()
+                .to_owned()));
         }
     }
     // An explicit null means the same as leaving an optional argument out.

@@ -1,44 +1,31 @@
 //! What the tools about workloads, rollouts and nodes take.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{CLUSTER, NAMESPACE, OPAQUE, POD, SELECTOR};
+use super::shapes::{Cluster, Cursor, LabelSelector, Name, Namespace, OnlyNamespace, RolloutKind};
 
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct ListWorkloads {
-    /// Needed only with several clusters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    #[schemars(with = "Option<Cluster>")]
     pub cluster: Option<String>,
-    /// Only this namespace. Leave it out for all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 63), regex(pattern = NAMESPACE))]
+    #[schemars(with = "Option<OnlyNamespace>")]
     pub namespace: Option<String>,
     /// Only this kind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "WorkloadKind")]
     pub kind: Option<WorkloadKind>,
-    /// Label selector, such as `app=web,tier!=db`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 500), regex(pattern = SELECTOR))]
-    pub selector: Option<String>,
+    #[schemars(with = "Option<LabelSelector>")]
+    pub label_selector: Option<String>,
     /// Leave out those that are well.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
     pub only_unhealthy: Option<bool>,
     /// Workloads in one answer; 20 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 100))]
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u32>,
-    /// `next_cursor` of the previous answer, unchanged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 2048), regex(pattern = OPAQUE))]
+    #[schemars(with = "Option<Cursor>")]
     pub cursor: Option<String>,
 }
 
 /// Kinds that list_workloads knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum WorkloadKind {
     Deployment,
     StatefulSet,
@@ -55,6 +42,8 @@ impl WorkloadKind {
         Self::Job,
         Self::CronJob,
     ];
+    /// Those that roll out.
+    pub const ROLLING: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,86 +56,49 @@ impl WorkloadKind {
     }
 }
 
-/// Kinds that roll out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum RolloutKind {
-    Deployment,
-    StatefulSet,
-    DaemonSet,
-}
-
-impl RolloutKind {
-    pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Deployment => "Deployment",
-            Self::StatefulSet => "StatefulSet",
-            Self::DaemonSet => "DaemonSet",
-        }
-    }
-}
-
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct GetRolloutStatus {
-    /// Needed only with several clusters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    #[schemars(with = "Option<Cluster>")]
     pub cluster: Option<String>,
-    /// Namespace of the workload.
-    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
+    #[schemars(with = "Namespace")]
     pub namespace: String,
     /// Leave it out when you do not know it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "RolloutKind")]
-    pub kind: Option<RolloutKind>,
+    #[schemars(with = "Option<RolloutKind>")]
+    pub kind: Option<WorkloadKind>,
     /// Name of the workload, not of a pod.
-    #[schemars(length(max = 253), regex(pattern = POD))]
+    #[schemars(with = "Name")]
     pub name: String,
 }
 
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct GetRolloutHistory {
-    /// Needed only with several clusters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    #[schemars(with = "Option<Cluster>")]
     pub cluster: Option<String>,
-    /// Namespace of the workload.
-    #[schemars(length(max = 63), regex(pattern = NAMESPACE))]
+    #[schemars(with = "Namespace")]
     pub namespace: String,
     /// Leave it out when you do not know it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "RolloutKind")]
-    pub kind: Option<RolloutKind>,
+    #[schemars(with = "Option<RolloutKind>")]
+    pub kind: Option<WorkloadKind>,
     /// Name of the workload, not of a pod.
-    #[schemars(length(max = 253), regex(pattern = POD))]
+    #[schemars(with = "Name")]
     pub name: String,
     /// Newest revisions in the answer; 5 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 50))]
+    #[schemars(range(min = 1, max = 50))]
     pub limit: Option<u32>,
 }
 
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct ListNodes {
-    /// Needed only with several clusters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 128), regex(pattern = CLUSTER))]
+    #[schemars(with = "Option<Cluster>")]
     pub cluster: Option<String>,
     /// Only this node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 253), regex(pattern = POD))]
+    #[schemars(with = "Option<Name>")]
     pub node: Option<String>,
     /// Leave out nodes without problems and failing pods.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
     pub only_problems: Option<bool>,
     /// Nodes in one answer; 20 if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 100))]
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u32>,
-    /// `next_cursor` of the previous answer, unchanged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 2048), regex(pattern = OPAQUE))]
+    #[schemars(with = "Option<Cursor>")]
     pub cursor: Option<String>,
 }

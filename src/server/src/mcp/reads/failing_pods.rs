@@ -1,13 +1,16 @@
 //! `list_failing_pods`: what fails in a cluster or namespace, grouped.
 
 use countersign_integrations::kubernetes::{
-    BadCursor, FailingGroup, FailingPage, LabelSelector, OwnerFilter, ago,
+    FailingFilter, FailingGroup, FailingPage, LabelSelector, OwnerFilter, ago,
 };
 use countersign_integrations::masking::mask;
+use jiff::Timestamp;
 
-use super::super::answers::bounds::estimated_tokens;
-use super::super::tools::ToolName;
-use super::*;
+use super::{ClusterView, View, bad_cursor, bounded, object_name, severity_word, unreadable};
+use crate::mcp::answers::bounds::estimated_tokens;
+use crate::mcp::answers::{Answer, Complaint, FailingGroupLine, FailingPods};
+use crate::mcp::arguments::ListFailingPods;
+use crate::mcp::tools::ToolName;
 
 /// Tokens of a whole answer, its text and its structured part together.
 const BUDGET: usize = 3000;
@@ -39,7 +42,7 @@ impl View<'_> {
         let question = format!("{} {}", cluster.id, namespace.unwrap_or_default());
         let page = collector
             .page(&tops, &question, limit, args.cursor.as_deref())
-            .map_err(|error| bad_cursor(&error))?;
+            .map_err(bad_cursor)?;
         Ok(within_budget(page, |page| {
             answer(&cluster, &args, self.now, page)
         }))
@@ -57,10 +60,6 @@ fn within_budget(mut page: FailingPage, answer: impl Fn(&FailingPage) -> Answer)
         let fits = page.groups.len() * BUDGET / cost;
         page.keep(fits.min(page.groups.len() - 1));
     }
-}
-
-fn bad_cursor(error: &BadCursor) -> Complaint {
-    Complaint::new("invalid_arguments", error.to_string())
 }
 
 fn filter(args: &ListFailingPods) -> Result<FailingFilter, Complaint> {
@@ -133,7 +132,7 @@ fn answer(
             page.pods_ungrouped
         ));
     }
-    let text = cluster.warning() + &text + &cluster.imprint();
+    let text = cluster.framed(&text);
     let body = FailingPods {
         cluster: cluster.id.to_owned(),
         namespace: args.namespace.clone(),
@@ -142,12 +141,9 @@ fn answer(
         groups_total: bounded(page.groups_total),
         groups,
         scheduling_gated: page.scheduling_gated.clone(),
-        complete: cluster.reading.freshness().unreadable == 0 && page.pods_ungrouped == 0,
+        complete: cluster.understood() && page.pods_ungrouped == 0,
         next_cursor: page.next_cursor.clone(),
-        as_of: cluster.as_of(),
-        source: cluster.source(),
-        simulated: cluster.simulated,
-        note: UNTRUSTED.to_owned(),
+        origin: cluster.origin(),
     };
     Answer::new(text, &body)
 }
@@ -184,7 +180,7 @@ fn line(group: &FailingGroup, names: usize) -> FailingGroupLine {
         namespace: group.namespace.clone(),
         workload: group.owner.as_ref().map(object_name),
         reason: countersign_domain::one_line(&group.reason, 128),
-        severity: format!("{:?}", group.severity).to_lowercase(),
+        severity: severity_word(group.severity),
         pods: bounded(group.count),
         since: group.since.to_string(),
         restarts: (group.restarts > 0).then_some(group.restarts),

@@ -12,33 +12,25 @@ mod workloads;
 
 use std::collections::BTreeMap;
 
-use countersign_domain::Code;
 use countersign_integrations::kubernetes::{
-    ClusterReads, ContainerRecord, ContainerState, FailingFilter, FoldedEvent, Freshness,
-    KubeError, KubeReader, NotRestartable, OwnerLookup, OwnerRef, PodDetail, PodRecord, ReadSource,
-    Reading, Scope, Terminated, Thresholds, diagnosis, failing, fold_events, restartable,
+    BadCursor, ClusterReads, Freshness, KubeError, KubeReader, OwnerRef, PodDetail, PodRecord,
+    ReadSource, Reading, Scope, Severity, Thresholds,
 };
 use countersign_integrations::near_matches::near_matches;
 use countersign_integrations::untrusted;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::SemaphorePermit;
 
-use super::answers::{
-    Answer, Complaint, ContainerStatus, EventLine, FailingGroupLine, FailingNow, FailingPods,
-    ObjectName, PodStatus, RecentEvents, UNTRUSTED, Why,
-};
-use super::arguments::{GetPodStatus, GetRecentEvents, ListFailingPods};
+use super::answers::{Complaint, ObjectName, Origin, UNTRUSTED};
 use super::auth::Caller;
 use crate::app::ClusterHandle;
 
 pub use pod_status::why_denied;
 
-/// Pods read for one answer, at most.
-const MOST_PODS: usize = 50_000;
+/// Pods read live to find those of one workload or label, at most.
+const MOST_CANDIDATES: usize = 50_000;
+/// Containers told of one pod.
 const MOST_CONTAINERS: usize = 20;
-const NEWEST_WARNINGS: usize = 5;
-/// Finalizers, gates, resources: what is listed of each.
-const MOST_NAMES: usize = 10;
 
 /// The clusters, a caller and a moment: what every read needs.
 #[derive(Clone, Copy)]
@@ -207,11 +199,31 @@ impl ClusterView<'_> {
 
     /// `cache`, `live`, or why the answer is old.
     pub fn source(&self) -> String {
-        match self.reading.freshness().source {
-            ReadSource::Cache => "cache".to_owned(),
-            ReadSource::Live => "live".to_owned(),
-            ReadSource::Old(error) => format!("old: {error}"),
+        let source = self.reading.freshness().source;
+        match &source {
+            ReadSource::Old(error) => format!("{}: {error}", source.as_str()),
+            ReadSource::Cache | ReadSource::Live => source.as_str().to_owned(),
         }
+    }
+
+    /// Of an answer whose reads are done.
+    fn origin(&self) -> Origin {
+        Origin {
+            as_of: self.as_of(),
+            source: self.source(),
+            simulated: self.simulated,
+            note: UNTRUSTED.to_owned(),
+        }
+    }
+
+    /// Everything that was read for the answer could be understood.
+    fn understood(&self) -> bool {
+        self.reading.freshness().unreadable == 0
+    }
+
+    /// A whole text: what stands before it where it is old, and the last line.
+    fn framed(&self, text: &str) -> String {
+        self.warning() + text + &self.imprint()
     }
 
     /// What stands before an answer that may not be true any more.
@@ -235,11 +247,7 @@ impl ClusterView<'_> {
         let Freshness {
             source, unreadable, ..
         } = self.reading.freshness();
-        let source = match source {
-            ReadSource::Cache => "cache",
-            ReadSource::Live => "live",
-            ReadSource::Old(_) => "old",
-        };
+        let source = source.as_str();
         let mut line = String::new();
         if unreadable > 0 {
             line = format!("\n{unreadable} objects could not be read and are missing here.");
@@ -306,6 +314,7 @@ impl ClusterView<'_> {
         )
     }
 }
+
 pub fn unreadable(error: &KubeError) -> Complaint {
     if error.is_transient() {
         tracing::warn!(%error, "a cluster could not be read");
@@ -340,6 +349,24 @@ fn object_name(owner: &OwnerRef) -> ObjectName {
 fn bounded(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
+
+/// `low`, `medium` or `high`.
+fn severity_word(severity: Severity) -> String {
+    format!("{severity:?}").to_lowercase()
+}
+
+fn bad_cursor(error: BadCursor) -> Complaint {
+    Complaint::new("invalid_arguments", error.to_string())
+}
+
+/// Under a page that is not the last. `only` leaves out what has no problem.
+fn more_pages(total: usize, only: &str) -> String {
+    format!(
+        "\nThere are more, {total} in all: pass next_cursor as `cursor` (later pages are in order \
+         of name), or set {only}."
+    )
+}
+
 /// Of the cluster's words: also those that passed no other filter cannot hold our marks.
 fn short(text: &str) -> String {
     untrusted::line(text, 300)

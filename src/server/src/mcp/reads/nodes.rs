@@ -1,11 +1,12 @@
 //! `list_nodes`: conditions of nodes, and what their pods ask of them.
 
 use countersign_integrations::kubernetes::{
-    NodeLoad, NodeRecord, Severity, loads, node_problems, page,
+    NodeLoad, NodeRecord, Scope, Severity, node_problems, page,
 };
+use countersign_integrations::near_matches::near_matches;
 
-use super::*;
-use crate::mcp::answers::{NodeLine, Nodes};
+use super::{View, bad_cursor, bounded, more_pages, short, unreadable};
+use crate::mcp::answers::{Answer, Complaint, NodeLine, Nodes};
 use crate::mcp::arguments::ListNodes;
 
 const MIB: i64 = 1 << 20;
@@ -31,11 +32,10 @@ impl View<'_> {
             nodes.retain(|node| node.name == *wanted);
         }
         let scope = cluster.scope(None);
-        let pods = cluster.reading.list_pods(&scope).await;
-        let pods = pods.map_err(|error| unreadable(&error))?;
-        let complete = pods.len() < MOST_PODS;
-        let mut by_node = loads(&pods, self.now, &self.thresholds);
-        drop(pods);
+        let loads = cluster
+            .reading
+            .node_loads(&scope, self.now, &self.thresholds);
+        let mut by_node = loads.await.map_err(|error| unreadable(&error))?;
         let counted_in = match scope {
             Scope::All => None,
             Scope::Namespaces(names) => Some(names.to_vec()),
@@ -61,8 +61,8 @@ impl View<'_> {
         let question = format!("{:?} {:?}", args.node, args.only_problems);
         let limit = args.limit.unwrap_or(20) as usize;
         let name = |one: &Judged| one.node.name.clone();
-        let page = page(judged, name, &question, limit, args.cursor.as_deref())
-            .map_err(|error| Complaint::new("invalid_arguments", error.to_string()))?;
+        let page =
+            page(judged, name, &question, limit, args.cursor.as_deref()).map_err(bad_cursor)?;
         let lines: Vec<NodeLine> = page.items.into_iter().map(line).collect();
         let mut text = format!(
             "{with_problems} of {seen} nodes of {} have problems; {} shown:",
@@ -73,11 +73,7 @@ impl View<'_> {
             text.push_str(&told(line));
         }
         if page.next_cursor.is_some() {
-            text.push_str(&format!(
-                "\nThere are more, {} in all: pass next_cursor as `cursor` (later pages are in \
-                 order of name), or set only_problems.",
-                page.total
-            ));
+            text.push_str(&more_pages(page.total, "only_problems"));
         }
         if let Some(visible) = &counted_in {
             text.push_str(&format!(
@@ -85,22 +81,16 @@ impl View<'_> {
                 visible.join(", ")
             ));
         }
-        if !complete {
-            text.push_str("\nThere are more pods than were read: the sums are too low.");
-        }
-        let text = cluster.warning() + &text + &cluster.imprint();
+        let text = cluster.framed(&text);
         let body = Nodes {
             cluster: cluster.id.to_owned(),
             nodes_seen: bounded(seen),
             nodes_with_problems: bounded(with_problems),
             nodes: lines,
             pods_counted_in: counted_in,
-            complete,
+            complete: cluster.understood(),
             next_cursor: page.next_cursor,
-            as_of: cluster.as_of(),
-            source: cluster.source(),
-            simulated: cluster.simulated,
-            note: UNTRUSTED.to_owned(),
+            origin: cluster.origin(),
         };
         Ok(Answer::new(text, &body))
     }

@@ -1,10 +1,15 @@
 //! `get_pod_logs`: the newest of what one pod, or several of a workload, wrote.
 
-use countersign_integrations::kubernetes::{ContainerKind, LogPart};
+use countersign_integrations::kubernetes::{
+    ContainerKind, ContainerRecord, ContainerState, KubeError, LogPart, OwnerRef, PodRecord,
+    failing,
+};
 use countersign_integrations::logs::{Pattern, Wanted};
+use countersign_integrations::near_matches::near_matches;
+use jiff::Timestamp;
 
-use super::*;
-use crate::mcp::answers::{PodLog, PodLogs};
+use super::{ClusterView, MOST_CANDIDATES, MOST_CONTAINERS, View, bounded, unreadable};
+use crate::mcp::answers::{Answer, Complaint, PodLog, PodLogs, UNTRUSTED};
 use crate::mcp::arguments::GetPodLogs;
 
 /// Logs of so many pods are read for one answer, at once.
@@ -17,8 +22,6 @@ const TAIL_TO_SEARCH: u32 = 5000;
 const MOST_TAIL: u32 = 20_000;
 /// Names of pods that were not read.
 const MOST_NAMES: usize = 20;
-/// Pods looked through for those of a workload.
-const MOST_CANDIDATES: usize = 50_000;
 
 /// What is read of every pod.
 struct Request<'a> {
@@ -35,7 +38,7 @@ impl View<'_> {
         let total = pods.len();
         // What somebody looks for in logs is in those of the failing pods.
         pods.sort_by_key(|pod| {
-            let fine = failing(pod, self.now, &Thresholds::default()).is_none();
+            let fine = failing(pod, self.now, &self.thresholds).is_none();
             (fine, pod.ready(), std::cmp::Reverse(pod.created_at))
         });
         let rest = pods.split_off(total.min(MOST_LOGS));

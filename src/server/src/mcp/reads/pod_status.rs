@@ -1,13 +1,25 @@
 //! `get_pod_status`: one pod, and what is wrong with it.
 
+use std::collections::BTreeMap;
+
+use countersign_domain::Code;
 use countersign_integrations::kubernetes::{
-    ConditionRecord, ConditionStatus, ContainerDetail, NodeRecord, PodDetail, Probe, Situation,
-    node_problems,
+    ConditionRecord, ConditionStatus, ContainerDetail, ContainerRecord, ContainerState,
+    FoldedEvent, NodeRecord, NotRestartable, OwnerLookup, PodDetail, PodRecord, Probe, Situation,
+    Terminated, diagnosis, failing, fold_events, node_problems, restartable,
 };
 use countersign_integrations::masking::mask;
 
 use super::recent_events::event_line;
-use super::*;
+use super::{ClusterView, MOST_CONTAINERS, View, object_name, severity_word, short};
+use crate::mcp::answers::{
+    Answer, Complaint, ContainerStatus, FailingNow, ObjectName, PodStatus, UNTRUSTED, Why,
+};
+use crate::mcp::arguments::GetPodStatus;
+
+const NEWEST_WARNINGS: usize = 5;
+/// Finalizers, gates, resources: what is listed of each.
+const MOST_NAMES: usize = 10;
 
 impl View<'_> {
     pub async fn get_pod_status(&self, args: GetPodStatus) -> Result<Answer, Complaint> {
@@ -54,7 +66,7 @@ impl View<'_> {
             failing: verdict.map(|verdict| FailingNow {
                 reason: verdict.reason.to_string(),
                 since: verdict.since.to_string(),
-                severity: format!("{:?}", verdict.severity).to_lowercase(),
+                severity: severity_word(verdict.severity),
                 container: verdict.container,
                 message: verdict.message.as_deref().map(short),
             }),
@@ -82,7 +94,7 @@ impl View<'_> {
             simulated: cluster.simulated,
             note: UNTRUSTED.to_owned(),
         };
-        let text = cluster.warning() + &text(&body, &cluster.title()) + &cluster.imprint();
+        let text = cluster.framed(&text(&body, &cluster.title()));
         Ok(Answer::new(text, &body))
     }
 }

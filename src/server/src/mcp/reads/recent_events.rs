@@ -1,8 +1,10 @@
 //! `get_recent_events`: newest first, repeats folded.
 
-use countersign_integrations::kubernetes::{EventList, EventRecord};
+use countersign_integrations::kubernetes::{EventList, EventRecord, FoldedEvent, fold_events};
 
-use super::*;
+use super::{ClusterView, View, bounded, short, unreadable};
+use crate::mcp::answers::{Answer, Complaint, EventLine, RecentEvents};
+use crate::mcp::arguments::GetRecentEvents;
 
 /// Events kept of one list: of more the newest.
 const MOST_EVENTS: usize = 20_000;
@@ -26,7 +28,9 @@ impl View<'_> {
         let found = cluster
             .reading
             .newest_events(&scope, object, wanted, MOST_EVENTS);
-        let EventList { events, complete } = found.await.map_err(|error| unreadable(&error))?;
+        let EventList {
+            events, complete, ..
+        } = found.await.map_err(|error| unreadable(&error))?;
         if events.is_empty() {
             cluster.explain_no_events(namespace, object).await?;
         }
@@ -82,19 +86,19 @@ impl View<'_> {
             ));
         }
         if !complete {
-            text.push_str("\nThere were too many to keep all: older ones are missing altogether.");
+            text.push_str(
+                "\nThere were too many to keep all: older ones are missing. Ask for one namespace or \
+                 object to see them.",
+            );
         }
-        let text = cluster.warning() + &text + &cluster.imprint();
+        let text = cluster.framed(&text);
         let body = RecentEvents {
             cluster: cluster.id.to_owned(),
             namespace: args.namespace,
             events: lines,
             total: bounded(folded.len()),
-            complete,
-            as_of: cluster.as_of(),
-            source: cluster.source(),
-            simulated: cluster.simulated,
-            note: UNTRUSTED.to_owned(),
+            complete: complete && cluster.understood(),
+            origin: cluster.origin(),
         };
         Ok(Answer::new(text, &body))
     }

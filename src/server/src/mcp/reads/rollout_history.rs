@@ -2,8 +2,8 @@
 
 use countersign_integrations::kubernetes::{Change, RevisionRecord, WorkloadRecord, changes};
 
-use super::*;
-use crate::mcp::answers::{ChangeLine, RevisionLine, RolloutHistory};
+use super::{View, bounded, short, unreadable};
+use crate::mcp::answers::{Answer, ChangeLine, Complaint, RevisionLine, RolloutHistory};
 use crate::mcp::arguments::GetRolloutHistory;
 
 /// Differences told of one revision.
@@ -56,7 +56,7 @@ impl View<'_> {
                 "\n{by} manages it and would undo a rollback by hand."
             ));
         }
-        let text = cluster.warning() + &text + &cluster.imprint();
+        let text = cluster.framed(&text);
         let body = RolloutHistory {
             cluster: cluster.id.to_owned(),
             namespace: workload.namespace,
@@ -65,10 +65,7 @@ impl View<'_> {
             revisions: lines,
             revisions_total: bounded(revisions.len()),
             managed_by: workload.managed_by,
-            as_of: cluster.as_of(),
-            source: cluster.source(),
-            simulated: cluster.simulated,
-            note: UNTRUSTED.to_owned(),
+            origin: cluster.origin(),
         };
         Ok(Answer::new(text, &body))
     }

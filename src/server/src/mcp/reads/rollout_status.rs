@@ -1,13 +1,16 @@
 //! `get_rollout_status`: how far a rollout is, and which pods hold it up.
 
 use countersign_integrations::kubernetes::{
-    HoldingUp, RevisionRecord, RolloutState, UpdateStrategy, WorkloadRecord, holding_up, rollout,
+    HoldingUp, KubeError, PodRecord, RevisionRecord, RolloutState, Thresholds, UpdateStrategy,
+    WorkloadRecord, fold_events, holding_up, rollout,
 };
+use countersign_integrations::near_matches::near_matches;
+use jiff::Timestamp;
 
 use super::recent_events::event_line;
-use super::*;
-use crate::mcp::answers::{HoldUp, RolloutStatus};
-use crate::mcp::arguments::{GetRolloutStatus, RolloutKind};
+use super::{ClusterView, MOST_CANDIDATES, View, bounded, short, unreadable};
+use crate::mcp::answers::{Answer, Complaint, EventLine, HoldUp, RolloutStatus};
+use crate::mcp::arguments::{GetRolloutStatus, WorkloadKind};
 
 /// Pods named in one answer; the total is told.
 const MOST_NAMED: usize = 10;
@@ -73,12 +76,9 @@ impl View<'_> {
             warnings,
             managed_by: workload.managed_by.clone(),
             next_tool,
-            as_of: cluster.as_of(),
-            source: cluster.source(),
-            simulated: cluster.simulated,
-            note: UNTRUSTED.to_owned(),
+            origin: cluster.origin(),
         };
-        let text = cluster.warning() + &told(&body, &cluster.title()) + &cluster.imprint();
+        let text = cluster.framed(&told(&body, &cluster.title()));
         Ok(Answer::new(text, &body))
     }
 }
@@ -88,7 +88,7 @@ impl ClusterView<'_> {
     pub(super) async fn rolling(
         &self,
         namespace: &str,
-        kind: Option<RolloutKind>,
+        kind: Option<WorkloadKind>,
         name: &str,
     ) -> Result<WorkloadRecord, Complaint> {
         if !self.sees(namespace) {
@@ -96,7 +96,7 @@ impl ClusterView<'_> {
         }
         let kinds = match kind {
             Some(kind) => vec![kind],
-            None => RolloutKind::ALL.to_vec(),
+            None => WorkloadKind::ROLLING.to_vec(),
         };
         for kind in kinds {
             match self
@@ -115,7 +115,7 @@ impl ClusterView<'_> {
     async fn no_workload(
         &self,
         namespace: &str,
-        kind: Option<RolloutKind>,
+        kind: Option<WorkloadKind>,
         name: &str,
     ) -> Complaint {
         let _place = match self.place().await {
@@ -123,7 +123,7 @@ impl ClusterView<'_> {
             Err(complaint) => return complaint,
         };
         let mut all: Vec<(String, &'static str)> = Vec::new();
-        for kind in RolloutKind::ALL {
+        for kind in WorkloadKind::ROLLING {
             let listed = self
                 .reader
                 .list_workloads(kind.as_str(), Some(namespace), None)
@@ -155,7 +155,7 @@ impl ClusterView<'_> {
             }
             (true, _) => "list_workloads shows the names of all".to_owned(),
         };
-        let kind = kind.map_or("Deployment, StatefulSet or DaemonSet", RolloutKind::as_str);
+        let kind = kind.map_or("Deployment, StatefulSet or DaemonSet", WorkloadKind::as_str);
         Complaint::new(
             "unknown_workload",
             format!(
@@ -181,7 +181,11 @@ impl ClusterView<'_> {
         let selector = workload.selector.as_ref().map(|selector| selector.query());
         let mut pods = self
             .reader
-            .list_pods(Some(&workload.namespace), selector.as_deref(), MOST_PODS)
+            .list_pods(
+                Some(&workload.namespace),
+                selector.as_deref(),
+                MOST_CANDIDATES,
+            )
             .await
             .map_err(|error| unreadable(&error))?
             .pods;
@@ -233,7 +237,7 @@ fn is_updated(pod: &PodRecord, workload: &WorkloadRecord, newest: Option<&Revisi
     }
 }
 
-pub(super) fn unrolling(workload: &WorkloadRecord) -> Complaint {
+fn unrolling(workload: &WorkloadRecord) -> Complaint {
     Complaint::new(
         "invalid_arguments",
         format!("a {} does not roll out", workload.kind),

@@ -1,13 +1,13 @@
 //! `list_workloads`: what runs here, and what of it is not well.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use countersign_integrations::kubernetes::{
-    Health, HpaRecord, Severity, WorkloadRecord, fold_runs, health, page,
+    Health, HpaRecord, KubeError, WorkloadRecord, fold_runs, health, page,
 };
 
-use super::*;
-use crate::mcp::answers::{WorkloadLine, Workloads};
+use super::{ClusterView, View, bad_cursor, bounded, more_pages, severity_word, short, unreadable};
+use crate::mcp::answers::{Answer, Complaint, WorkloadLine, Workloads};
 use crate::mcp::arguments::{ListWorkloads, WorkloadKind};
 
 impl View<'_> {
@@ -46,7 +46,7 @@ impl View<'_> {
         });
         let question = format!(
             "{:?} {:?} {:?} {:?}",
-            args.namespace, args.kind, args.selector, args.only_unhealthy
+            args.namespace, args.kind, args.label_selector, args.only_unhealthy
         );
         let limit = args.limit.unwrap_or(20) as usize;
         let page = page(
@@ -56,7 +56,7 @@ impl View<'_> {
             limit,
             args.cursor.as_deref(),
         )
-        .map_err(|error| Complaint::new("invalid_arguments", error.to_string()))?;
+        .map_err(bad_cursor)?;
         let lines: Vec<WorkloadLine> = page
             .items
             .into_iter()
@@ -79,11 +79,7 @@ impl View<'_> {
             text.push_str(&told(line));
         }
         if page.next_cursor.is_some() {
-            text.push_str(&format!(
-                "\nThere are more: pass next_cursor as `cursor` (later pages are in order of \
-                 name), or set only_unhealthy. {} in all.",
-                page.total
-            ));
+            text.push_str(&more_pages(page.total, "only_unhealthy"));
         }
         if !not_read.is_empty() {
             text.push_str(&format!(
@@ -100,7 +96,7 @@ impl View<'_> {
                  get_recent_events with kind and name for a Job.",
             );
         }
-        let text = cluster.warning() + &text + &cluster.imprint();
+        let text = cluster.framed(&text);
         let body = Workloads {
             cluster: cluster.id.to_owned(),
             namespace: args.namespace,
@@ -108,12 +104,9 @@ impl View<'_> {
             unhealthy: bounded(unhealthy),
             workloads: lines,
             not_read,
-            complete,
+            complete: complete && cluster.understood(),
             next_cursor: page.next_cursor,
-            as_of: cluster.as_of(),
-            source: cluster.source(),
-            simulated: cluster.simulated,
-            note: UNTRUSTED.to_owned(),
+            origin: cluster.origin(),
         };
         Ok(Answer::new(text, &body))
     }
@@ -145,7 +138,7 @@ impl ClusterView<'_> {
         args: &ListWorkloads,
         found: &mut Found,
     ) -> Result<(), Complaint> {
-        let selector = args.selector.as_deref();
+        let selector = args.label_selector.as_deref();
         let wanted = |kind: WorkloadKind| args.kind.is_none_or(|only| only == kind);
         let mut listed = Vec::new();
         for kind in WorkloadKind::ALL.into_iter().filter(|kind| wanted(*kind)) {
@@ -157,6 +150,7 @@ impl ClusterView<'_> {
             {
                 Ok(list) => {
                     found.complete &= list.complete;
+                    self.reading.missing(list.unreadable);
                     listed.extend(list.workloads);
                 }
                 Err(KubeError::Forbidden { what, .. }) => refuse(found, what),
@@ -164,11 +158,9 @@ impl ClusterView<'_> {
             }
         }
         if wanted(WorkloadKind::CronJob) && listed.iter().any(|one| one.kind == "CronJob") {
-            let have: std::collections::HashSet<String> =
-                listed.iter().map(|one| one.uid.clone()).collect();
+            let have: HashSet<String> = listed.iter().map(|one| one.uid.clone()).collect();
             let crons = listed.iter().filter(|one| one.kind == "CronJob");
-            let crons: std::collections::HashSet<String> =
-                crons.map(|one| one.uid.clone()).collect();
+            let crons: HashSet<String> = crons.map(|one| one.uid.clone()).collect();
             if (selector.is_some() || !wanted(WorkloadKind::Job))
                 && let Ok(list) = self.reader.list_workloads("Job", scope, None).await
             {
@@ -232,7 +224,7 @@ fn line(health: &Health, workload: WorkloadRecord, hpa: Option<&HpaRecord>) -> W
     }
 }
 
-pub(super) fn autoscaler(hpa: &HpaRecord) -> String {
+fn autoscaler(hpa: &HpaRecord) -> String {
     let mut text = format!(
         "{}, {} to {} replicas",
         hpa.name, hpa.min_replicas, hpa.max_replicas
@@ -241,10 +233,6 @@ pub(super) fn autoscaler(hpa: &HpaRecord) -> String {
         text.push_str(&format!(", cannot scale: {why}"));
     }
     text
-}
-
-pub(super) fn severity_word(severity: Severity) -> String {
-    format!("{severity:?}").to_lowercase()
 }
 
 fn told(line: &WorkloadLine) -> String {

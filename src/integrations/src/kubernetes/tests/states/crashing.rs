@@ -120,7 +120,7 @@ pub(super) fn states() -> Vec<State> {
         .says(
             "Container app is in CrashLoopBackOff: 7 restarts in 30 min, the last run exited with \
              code 1 (an error of the program: its log says which) after 60 s, 2 min ago, with the \
-             words \"panic: no route to 'db'\". Not ready since it started at 01:30 UTC.",
+             words ⟦panic: no route to \"db\"⟧. Not ready since it started at 01:30 UTC.",
         ),
         state(
             "crash loop, command not found",
@@ -190,8 +190,8 @@ pub(super) fn states() -> Vec<State> {
         .says(
             "Container app is in CrashLoopBackOff: 6 restarts in 60 min, the last run was killed \
              (exit code 137) after 3 min, 3 min ago, because its liveness probe (GET \
-             :8080/healthz, 3 failures 10 s apart, timeout 1 s) failed: \"HTTP probe failed with \
-             statuscode: 500\". Last ready at 01:35 UTC.",
+             :8080/healthz, 3 failures 10 s apart, timeout 1 s) failed: ⟦HTTP probe failed with \
+             statuscode: 500⟧. Last ready at 01:35 UTC.",
         ),
         state(
             "crash loop, told to stop",

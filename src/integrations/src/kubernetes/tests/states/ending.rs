@@ -133,8 +133,8 @@ pub(super) fn states() -> Vec<State> {
         )
         .judged("OutOfcpu, 33 min")
         .says(
-            "Node node-1 refused the pod 33 min ago for want of cpu: \"Node didn't have enough \
-             resource: cpu, requested: 500, used: 3900, capacity: 4000\".",
+            "Node node-1 refused the pod 33 min ago for want of cpu: ⟦Node didn't have enough \
+             resource: cpu, requested: 500, used: 3900, capacity: 4000⟧.",
         ),
         state(
             "refused by its node, error",
@@ -146,8 +146,8 @@ pub(super) fn states() -> Vec<State> {
         )
         .judged("UnexpectedAdmissionError, 33 min")
         .says(
-            "Node node-1 refused the pod 33 min ago with an unexpected error: \"Allocate failed \
-             due to no healthy devices present\".",
+            "Node node-1 refused the pod 33 min ago with an unexpected error: ⟦Allocate failed \
+             due to no healthy devices present⟧.",
         ),
         state(
             "node shut down",
@@ -199,7 +199,7 @@ pub(super) fn states() -> Vec<State> {
         .judged("Unknown, 38 min")
         .says(
             "The pod's state has been unknown for 38 min because node node-1 has not been Ready \
-             since 01:20 UTC (\"Kubelet stopped posting node status.\").",
+             since 01:20 UTC (⟦Kubelet stopped posting node status.⟧).",
         ),
         state(
             "deletion held by finalizers",
@@ -220,7 +220,7 @@ pub(super) fn states() -> Vec<State> {
         .judged("StuckTerminating, 12 min")
         .says(
             "The pod should have been gone since 01:48 UTC (12 min ago): node node-1 has not been \
-             Ready since 01:20 UTC (\"Kubelet stopped posting node status.\"), so nobody confirms \
+             Ready since 01:20 UTC (⟦Kubelet stopped posting node status.⟧), so nobody confirms \
              that its containers ended.",
         ),
         state(
@@ -238,7 +238,7 @@ pub(super) fn states() -> Vec<State> {
         .says(
             "The pod should have been gone since 01:48 UTC (12 min ago): no finalizer holds it, \
              and node node-1 still reports 1 container as running. Newest warning, 60 s ago: \
-             FailedKillPod \"error killing pod: context deadline exceeded\".",
+             FailedKillPod ⟦error killing pod: context deadline exceeded⟧.",
         ),
     ]
 }

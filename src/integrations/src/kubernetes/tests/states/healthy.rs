@@ -193,8 +193,8 @@ pub(super) fn states() -> Vec<State> {
         )
         .judged("healthy")
         .says(
-            "The pod has been waiting for a node for 3 min: \"0/3 nodes are available: 3 \
-                 Insufficient cpu.\".",
+            "The pod has been waiting for a node for 3 min: ⟦0/3 nodes are available: 3 \
+                 Insufficient cpu.⟧.",
         ),
         state(
             "native sidecar runs",

@@ -178,12 +178,12 @@ pub(super) fn states() -> Vec<State> {
         .judged("ImagePullBackOff, 12 min")
         .says(
             "Container app has been unable to pull image registry.example.com/shop/web:1.3 for \
-             12 min: \"Back-off pulling image 'registry.example.com/shop/web:1.3': ErrImagePull: \
-             rpc error: code = Unknown desc = the moon is in the wrong house\".",
+             12 min: ⟦Back-off pulling image \"registry.example.com/shop/web:1.3\": ErrImagePull: \
+             rpc error: code = Unknown desc = the moon is in the wrong house⟧.",
         ),
         state("image name not valid", "InvalidImageName", invalid)
             .judged("InvalidImageName, 12 min")
-            .says("Container app cannot start: \"Web:1.3:x\" is not a valid image name."),
+            .says("Container app cannot start: ⟦Web:1.3:x⟧ is not a valid image name."),
         state("image may not be pulled", "ErrImageNeverPull", never)
             .judged("ErrImageNeverPull, 12 min")
             .says(

@@ -39,8 +39,8 @@ pub(super) fn states() -> Vec<State> {
         .judged("NotReady, 22 min")
         .says(
             "Container app runs but has not been ready for 22 min: its readiness probe (GET \
-             :http/ready, 2 failures 5 s apart, timeout 3 s) fails with \"HTTP probe failed with \
-             statuscode: 503\" (260 times, last 6 s ago). Last ready at 01:38 UTC; Deployment web \
+             :http/ready, 2 failures 5 s apart, timeout 3 s) fails with ⟦HTTP probe failed with \
+             statuscode: 503⟧ (260 times, last 6 s ago). Last ready at 01:38 UTC; Deployment web \
              has 0 of 3 available.",
         ),
         state(
@@ -57,8 +57,8 @@ pub(super) fn states() -> Vec<State> {
         .judged("NotReady, 2 h")
         .says(
             "Container app runs but has not been ready for 2 h: its startup probe (TCP :5432, 60 \
-             failures 10 s apart, timeout 1 s) fails with \"dial tcp 10.1.0.7:5432: connect: \
-             connection refused\" (40 times, last 12 s ago). Not ready since it started at 00:00 \
+             failures 10 s apart, timeout 1 s) fails with ⟦dial tcp 10.1.0.7:5432: connect: \
+             connection refused⟧ (40 times, last 12 s ago). Not ready since it started at 00:00 \
              UTC.",
         ),
         state(
@@ -85,7 +85,7 @@ pub(super) fn states() -> Vec<State> {
         .judged("NotReady, 11 min")
         .says(
             "The pod has not been ready for 11 min: node node-1 has not been Ready since 01:48 UTC \
-             (\"Kubelet stopped posting node status.\"). Last ready at 01:49 UTC.",
+             (⟦Kubelet stopped posting node status.⟧). Last ready at 01:49 UTC.",
         ),
         state(
             "readiness gate not set for long",
@@ -103,7 +103,7 @@ pub(super) fn states() -> Vec<State> {
         .judged("ReadinessGatePending, 60 min")
         .says(
             "All containers are ready, but for 60 min the pod has waited for the readiness gate \
-             lb.example/healthy (\"target is draining\"), which another controller has to set.",
+             lb.example/healthy (⟦target is draining⟧), which another controller has to set.",
         ),
         state(
             "not ready, and a quota stops the other pods",
@@ -149,7 +149,7 @@ pub(super) fn states() -> Vec<State> {
         .says(
             "Container app runs but has not been ready for 30 min. Last ready at 01:30 UTC; \
              Deployment web has 2 of 3 available; its rollout has passed its progress deadline; \
-             newest warning, 3 min ago: DNSConfigForming \"Search Line limits were exceeded\".",
+             newest warning, 3 min ago: DNSConfigForming ⟦Search Line limits were exceeded⟧.",
         ),
     ]
 }

@@ -97,7 +97,7 @@ pub(super) fn states() -> Vec<State> {
         )
         .judged("RunContainerError, 3 min")
         .says(
-            "The runtime of node node-1 cannot start container app: the command \"/bin/serve\" is \
+            "The runtime of node node-1 cannot start container app: the command ⟦/bin/serve⟧ is \
              not in the image.",
         ),
         state(
@@ -171,8 +171,8 @@ pub(super) fn states() -> Vec<State> {
         .judged("ContainerCreating, 9 min")
         .says(
             "Container app has been in ContainerCreating for 9 min: its sandbox or network cannot \
-             be set up: \"Failed to create pod sandbox: plugin type='calico' failed (add): no IP \
-             addresses available in network\" (40 times, last 12 s ago).",
+             be set up: ⟦Failed to create pod sandbox: plugin type=\"calico\" failed (add): no IP \
+             addresses available in network⟧ (40 times, last 12 s ago).",
         ),
         state("slow image pull", "ContainerCreating, event Pulling", waits("ContainerCreating", None, 9.0))
             .event("Pulling", "Pulling image \"web:1.2\"", 1, 8.8)
@@ -213,8 +213,8 @@ pub(super) fn states() -> Vec<State> {
         .judged("PodInitializing, 12 min")
         .says(
             "Sidecar mesh has been running for 11 min without being ready, and the pod waits for \
-             it (0 of 1 init containers are done). Newest warning, 6 s ago: Unhealthy \"Startup \
-             probe failed: connection refused\".",
+             it (0 of 1 init containers are done). Newest warning, 6 s ago: Unhealthy ⟦Startup \
+             probe failed: connection refused⟧.",
         ),
         state(
             "kubelet silent",
@@ -232,7 +232,7 @@ pub(super) fn states() -> Vec<State> {
         .judged("NotStarted, 14 min")
         .says(
             "The kubelet of node node-1 has not reported on the pod in 14 min. Node node-1 has \
-             not been Ready since 01:44 UTC (\"Kubelet stopped posting node status.\").",
+             not been Ready since 01:44 UTC (⟦Kubelet stopped posting node status.⟧).",
         ),
     ]
 }
