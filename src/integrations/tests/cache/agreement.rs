@@ -109,6 +109,11 @@ async fn everything(reads: &ClusterReads, at: jiff::Timestamp) -> (Vec<Value>, b
             told.push(serde_json::to_value(page).unwrap());
         }
     }
+    for scope in [Scope::All, Scope::namespace("shop")] {
+        let loads = reading.node_loads(&scope, at, &thresholds).await.unwrap();
+        let by_node: std::collections::BTreeMap<_, _> = loads.into_iter().collect();
+        told.push(json!(format!("{by_node:?}")));
+    }
     // Owners that are gone are looked for live; all up to here is in the cache.
     let cached = reading.freshness().source == ReadSource::Cache;
     for namespace in NAMESPACES {

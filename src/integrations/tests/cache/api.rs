@@ -344,7 +344,8 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
         .only
         .as_ref()
         .is_some_and(|only| !only.iter().any(|one| one == namespace));
-    if outside || world.forbidden.contains(plural) {
+    let forbidden = |what: &str| world.forbidden.contains(what);
+    if outside || forbidden(plural) || forbidden(&format!("{namespace}/{plural}")) {
         return refuse(StatusCode::FORBIDDEN);
     }
     if let Some(name) = name {

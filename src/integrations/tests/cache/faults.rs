@@ -6,7 +6,7 @@ use countersign_domain::{Clock as _, SystemClock};
 use countersign_integrations::kubernetes::{CacheSettings, ClusterReads, ReadSource, Scope};
 use serde_json::{Value, json};
 
-use crate::api::{Api, eventually, pod, quick};
+use crate::api::{Api, eventually, meta, pod, quick};
 use crate::warm::{failing, furnish};
 
 async fn pods_seen(reads: &ClusterReads) -> usize {
@@ -163,6 +163,153 @@ async fn lines_may_come_in_any_pieces() {
         let (_, fresh) = failing(&reads, &Scope::All).await;
         pod.is_ok_and(|pod| pod.labels["größe"] == "再起動\n🚀")
             && fresh.source == ReadSource::Cache
+    })
+    .await;
+}
+
+/// What a cut watch tells after it is resumed may be long past: it makes no answer younger.
+#[tokio::test]
+async fn after_a_cut_an_answer_is_no_younger_until_the_watch_has_caught_up() {
+    let mut api = Api::start().await;
+    furnish(&api);
+    let settings = CacheSettings {
+        watch_for: Duration::from_mins(5),
+        fresh_for: Duration::from_mins(5),
+        ..quick()
+    };
+    let reads = api.cached_with(None, settings).await;
+    // The names come from the one watch on pods.
+    let look = async || {
+        let reading = reads.begin();
+        let names = reading.pod_names("shop").await.unwrap();
+        let fresh = reading.freshness();
+        (names.len(), fresh.source, fresh.as_of)
+    };
+    let seen = async |count: usize| {
+        eventually("followed", || async {
+            let (names, source, _) = look().await;
+            (names, source) == (count, ReadSource::Cache)
+        })
+        .await;
+        look().await.2
+    };
+    let began = SystemClock.now();
+    api.put("pods", pod("shop", "before", "ready"));
+    assert!(seen(5).await >= began, "a change that is told is news");
+
+    api.kill();
+    let cut = SystemClock.now();
+    api.put("pods", pod("shop", "meanwhile", "ready"));
+    api.revive().await;
+    assert!(seen(6).await <= cut);
+    api.put("pods", pod("shop", "behind", "ready"));
+    assert!(seen(7).await <= cut);
+
+    let bookmark =
+        r#"{"type":"BOOKMARK","object":{"kind":"Pod","metadata":{"resourceVersion":"{version}"}}}"#;
+    let marked = SystemClock.now();
+    api.say("pods", bookmark);
+    eventually("caught up", || async { look().await.2 >= marked }).await;
+    let later = SystemClock.now();
+    api.put("pods", pod("shop", "news", "ready"));
+    assert!(seen(8).await >= later);
+}
+
+#[tokio::test]
+async fn what_does_not_decode_is_counted_once_where_it_is() {
+    let api = Api::start().await;
+    furnish(&api);
+    let (shop, billing) = (Scope::namespace("shop"), Scope::namespace("billing"));
+    let strange = |name: &str, restarts: u32| {
+        let mut pod = pod("shop", name, "ready");
+        pod["status"]["conditions"] = json!(format!("what? {restarts}"));
+        pod
+    };
+    api.put("pods", strange("first", 0));
+    let reads = api.cached().await;
+    let missing = async |reads: &ClusterReads, scope: &Scope| {
+        let (_, fresh) = failing(reads, scope).await;
+        fresh.unreadable
+    };
+    let live = api.live();
+    for reads in [&reads, &live] {
+        assert_eq!(missing(reads, &shop).await, 1);
+        assert_eq!(missing(reads, &billing).await, 0, "it is not told of there");
+        assert_eq!(missing(reads, &Scope::All).await, 1);
+    }
+    for restarts in 0..3 {
+        api.put("pods", strange("first", restarts));
+        api.put("pods", strange("second", restarts));
+    }
+    eventually("each once", || async { missing(&reads, &shop).await == 2 }).await;
+    // What comes after has been told of, too: the count stays.
+    api.put("pods", pod("billing", "after", "ready"));
+    eventually("followed", || async { pods_seen(&reads).await == 9 }).await;
+    assert_eq!(missing(&reads, &Scope::All).await, 2);
+    api.put("pods", pod("shop", "first", "ready"));
+    api.delete("pods", "shop", "second");
+    eventually("none", || async { missing(&reads, &shop).await == 0 }).await;
+}
+
+/// One namespace with more events than are held does not make a cluster's be read live, says that
+/// some are missing, and is whole again when the cluster has forgotten those.
+#[tokio::test]
+async fn a_flood_of_events_is_bounded_for_its_namespace_and_recovers() {
+    let api = Api::start().await;
+    furnish(&api);
+    let event = |number: u32| {
+        json!({
+            "metadata": meta("flooded", &format!("e{number}")), "type": "Warning",
+            "reason": "BackOff", "message": "again",
+            "lastTimestamp": format!("2026-11-22T02:{:02}:{:02}Z", number / 60, number % 60),
+            "involvedObject": {
+                "kind": "Pod", "namespace": "flooded", "name": "a", "uid": "uid-a",
+            },
+        })
+    };
+    for number in 0..2100 {
+        api.put("events", event(number));
+    }
+    let settings = CacheSettings {
+        page: 500,
+        ..quick()
+    };
+    let reads = api.cached_with(None, settings).await;
+    let look = async |scope: &Scope, object: Option<(&str, &str)>| {
+        let reading = reads.begin();
+        let list = reading
+            .newest_events(scope, object, |_| true, 10_000)
+            .await
+            .unwrap();
+        (
+            list.events.len(),
+            list.complete,
+            reading.freshness().source,
+            list.events[0].name.clone(),
+        )
+    };
+    let (count, complete, source, newest) = look(&Scope::All, None).await;
+    assert!((1000..2000).contains(&count), "{count}");
+    assert_eq!((complete, source), (false, ReadSource::Cache));
+    assert_eq!(newest, "e2099");
+    let (count, complete, source, _) = look(&Scope::namespace("shop"), None).await;
+    assert_eq!((count, complete, source), (1, true, ReadSource::Cache));
+    let some = Scope::Namespaces(vec!["shop".to_owned(), "billing".to_owned()]);
+    assert!(look(&some, None).await.1, "it is not told of there");
+    // Who asks for that namespace, or for one object, gets all there is.
+    for object in [None, Some(("Pod", "a"))] {
+        let (count, complete, source, _) = look(&Scope::namespace("flooded"), object).await;
+        assert_eq!((count, complete, source), (2100, true, ReadSource::Live));
+    }
+    // One that was dropped is seen again, the others are forgotten.
+    let mut again = event(7);
+    again["lastTimestamp"] = "2026-11-22T03:00:00Z".into();
+    api.put("events", again);
+    for number in (0..1500).filter(|number| *number != 7) {
+        api.delete("events", "flooded", &format!("e{number}"));
+    }
+    eventually("whole again", || async {
+        look(&Scope::All, None).await == (602, true, ReadSource::Cache, "e7".to_owned())
     })
     .await;
 }

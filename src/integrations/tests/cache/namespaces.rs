@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_integrations::kubernetes::{KubeError, ReadSource, Scope};
+use countersign_integrations::kubernetes::{ClusterReads, KubeError, ReadSource, Scope};
 use serde_json::json;
 
 use crate::api::{Api, eventually, meta, owned, pod, quick};
@@ -36,6 +36,39 @@ async fn only_the_configured_namespaces_are_asked_for() {
         page.pods_failing == 3 && fresh.source == ReadSource::Cache
     })
     .await;
+}
+
+#[tokio::test]
+async fn jobs_that_may_not_be_read_in_one_namespace_are_known_in_the_others() {
+    let api = Api::start().await;
+    for namespace in ["shop", "billing"] {
+        let mut failed = owned(pod(namespace, "job-1", "ready"), "Job", "job");
+        failed["status"]["phase"] = "Failed".into();
+        api.put("pods", failed);
+        api.put(
+            "jobs",
+            json!({"metadata": meta(namespace, "job"), "status": {"failed": 1}}),
+        );
+    }
+    api.behave(|world| {
+        world.forbidden.insert("billing/jobs".to_owned());
+    });
+    let both = ["shop".to_owned(), "billing".to_owned()].to_vec();
+    let cached = api.cached_with(Some(both.clone()), quick()).await;
+    let clock = std::sync::Arc::new(countersign_domain::SystemClock);
+    let live = ClusterReads::live(api.reader(), Some(both), clock);
+    for reads in [&cached, &live] {
+        let (page, _) = failing(reads, &reads.scope(None)).await;
+        // The Job in shop tries again; of the one in billing nothing is known.
+        assert_eq!((page.pods_seen, page.pods_failing), (2, 1));
+        assert_eq!(page.groups[0].namespace, "billing");
+        let of_shop = failing(reads, &Scope::namespace("shop")).await.0;
+        assert_eq!(of_shop.pods_failing, 0);
+        let pod = reads.begin().get_pod("shop", "job-1").await.unwrap();
+        assert!(pod.job.is_some());
+    }
+    let (_, fresh) = failing(&cached, &cached.scope(None)).await;
+    assert_eq!(fresh.source, ReadSource::Cache);
 }
 
 #[tokio::test]

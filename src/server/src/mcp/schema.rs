@@ -92,10 +92,10 @@ fn not_null(node: &mut JsonObject) {
         && let Value::Object(one) = one.clone()
     {
         node.remove("anyOf");
-        for (word, value) in one {
-            // What the argument says of itself goes before what its type says.
-            node.entry(word).or_insert(value);
-        }
+        let mut whole = one;
+        // What a field says of itself goes before what its type says.
+        whole.append(node);
+        *node = whole;
     }
     if let Some(Value::Array(words)) = node.get_mut("enum") {
         words.retain(|word| !word.is_null());
