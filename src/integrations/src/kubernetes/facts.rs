@@ -32,6 +32,9 @@ pub struct Observed<'a> {
 /// The facts for people: `phase`, `ready`, `restarts`, `reason`, `since`, `last exit`, `owner`,
 /// `siblings`, `node`, `budget`, `warnings`. Each on one line, at most [`LONGEST_FACT`] long.
 /// `since` and `last exit` say how long ago that was at `now`.
+///
+/// A pod counts as failing here by the thresholds of the definition, not by those that an operator
+/// set for the read tools: the executor does not know these, and both sides must judge alike.
 #[must_use]
 pub fn pod_facts(observed: &Observed<'_>, now: Timestamp) -> BTreeMap<String, String> {
     let Observed {

@@ -196,7 +196,8 @@ fn describe(tool: ToolName) -> Entry {
             tool,
             "Nodes, those with problems first: conditions, pressure, cordoned, taints, requested \
              against allocatable cpu and memory, pods and failing pods on each. Use it when pods \
-             are unschedulable, evicted, or fail on one node. Requests are not usage.",
+             are unschedulable, evicted, or fail on one node. Requests are not usage. Every key \
+             sees every node; pods are counted only in namespaces that it may see.",
             reads("List nodes"),
         ),
         ToolName::GetPodLogs => make::<arguments::GetPodLogs, answers::PodLogs>(

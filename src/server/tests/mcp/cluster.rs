@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, StatusCode};
@@ -202,6 +203,11 @@ async fn answer(State(cluster): State<FakeCluster>, request: Request) -> Respons
         ["apis", group, version, rest @ ..] => (format!("/apis/{group}/{version}"), rest),
         _ => return status(StatusCode::NOT_FOUND),
     };
+    if query.split('&').any(|pair| pair == "watch=true") {
+        // Nothing changes while anybody looks.
+        return Body::from_stream(futures::stream::pending::<std::io::Result<String>>())
+            .into_response();
+    }
     let (namespace, plural, name) = match rest {
         ["namespaces"] => (None, "namespaces", None),
         ["namespaces", name] => (None, "namespaces", Some(*name)),

@@ -1,9 +1,11 @@
 //! `get_pod_logs` over HTTP against the simulated cluster.
 
+use countersign_domain::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
+use crate::cluster::healthy;
 use crate::playground::Playground;
-use crate::world::{KEY, NARROW_KEY, bad, call, good, text};
+use crate::world::{KEY, NARROW_KEY, World, bad, call, good, text};
 
 const TRACE: [&str; 4] = [
     "ERROR cannot add",
@@ -213,6 +215,40 @@ async fn several_pods_of_a_workload_are_read_at_once_and_the_rest_is_named() {
         bad(&call(&narrow, "get_pod_logs", hidden).await).replace("payments", "X"),
         bad(&call(&narrow, "get_pod_logs", absent).await).replace("nowhere", "X"),
     );
+}
+
+/// What counts as failing is the operator's word, here as everywhere.
+#[tokio::test]
+async fn which_pods_are_read_first_goes_by_the_configured_thresholds() {
+    let first = async |settings: &str| {
+        let world = World::start_with(settings).await;
+        for number in 0..7 {
+            let name = format!("busy-{number}");
+            let mut pod = healthy("batch", &name, &format!("uid-{name}"), "busy");
+            let created = format!("2026-01-01T00:00:0{number}Z");
+            pod["metadata"]["creationTimestamp"] = created.into();
+            if number == 0 {
+                // The oldest: the last to be read unless it is failing.
+                let ended = SystemClock.now() - jiff::SignedDuration::from_secs(60);
+                pod["status"]["containerStatuses"][0]["restartCount"] = 3.into();
+                pod["status"]["containerStatuses"][0]["lastState"] = json!({"terminated": {
+                    "exitCode": 0, "reason": "Completed", "finishedAt": ended.to_string(),
+                }});
+            }
+            world.cluster.pod("batch", pod);
+        }
+        let client = world.client(KEY).await;
+        let one = json!({"namespace": "batch", "pod": "busy-0"});
+        let status = call(&client, "get_pod_status", one).await;
+        let failing = good(&status).get("failing").is_some();
+        let all = json!({"namespace": "batch", "label_selector": "app=busy"});
+        let logs = call(&client, "get_pod_logs", all).await;
+        let first = good(&logs)["logs"][0]["pod"].clone();
+        (failing, first)
+    };
+    assert_eq!(first("").await, (false, json!("busy-6")));
+    let strict = "[failing]\nrestarts = 2";
+    assert_eq!(first(strict).await, (true, json!("busy-0")));
 }
 
 #[tokio::test]

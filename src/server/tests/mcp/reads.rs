@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use crate::cluster::{crashing, event};
+use crate::cluster::{crashing, event, meta};
 use crate::world::{KEY, NARROW_KEY, World, bad, call, good, text};
 
 #[tokio::test]
@@ -75,6 +75,39 @@ async fn failing_pods_are_grouped_and_a_narrow_key_sees_its_namespaces_only() {
         bad(&hidden).replace("billing", "X"),
         bad(&absent).replace("nowhere", "X")
     );
+}
+
+/// An answer that lacks something says so, in the namespaces where it is and nowhere else.
+#[tokio::test]
+async fn what_could_not_be_understood_makes_an_answer_incomplete() {
+    let world = World::start().await;
+    let mut strange = crashing("billing", "ledger-1-strange", "uid-s", "ledger");
+    strange["status"]["conditions"] = json!("what?");
+    world.cluster.pod("billing", strange);
+    let mut set = json!({"metadata": meta("strange", Some("billing"), "uid-strange")});
+    set["spec"] = json!("what?");
+    let group = "/apis/apps/v1";
+    world
+        .cluster
+        .put(group, "deployments", Some("billing"), set);
+    let (wide, narrow) = (world.client(KEY).await, world.client(NARROW_KEY).await);
+    for (client, arguments, complete) in [
+        (&wide, json!({}), false),
+        (&wide, json!({"namespace": "billing"}), false),
+        (&wide, json!({"namespace": "shop"}), true),
+        (&narrow, json!({}), true),
+    ] {
+        for tool in ["list_failing_pods", "list_workloads"] {
+            let answer = call(client, tool, arguments.clone()).await;
+            let told = text(&answer).contains("1 objects could not be read");
+            assert_eq!(good(&answer)["complete"], complete, "{tool} {arguments}");
+            assert_eq!(told, !complete, "{tool} {arguments}: {}", text(&answer));
+        }
+    }
+    let nodes = call(&wide, "list_nodes", json!({})).await;
+    assert_eq!(good(&nodes)["complete"], false);
+    let nodes = call(&narrow, "list_nodes", json!({})).await;
+    assert_eq!(good(&nodes)["complete"], true);
 }
 
 #[tokio::test]

@@ -209,11 +209,20 @@ async fn answers_are_safe(cached: bool) {
     assert!(events >= 2 && logs >= 3, "{events} {logs}");
 }
 
-/// Two clusters, alike but for a namespace that the caller may not see.
 #[tokio::test]
-async fn what_a_caller_may_not_see_does_not_exist_for_it() {
-    let with = World::start().await;
-    let without = World::start().await;
+async fn what_a_caller_may_not_see_does_not_exist_for_it_live() {
+    hidden_namespaces_do_not_exist(false).await;
+}
+
+#[tokio::test]
+async fn what_a_caller_may_not_see_does_not_exist_for_it_in_a_cache() {
+    hidden_namespaces_do_not_exist(true).await;
+}
+
+/// Two clusters, alike but for a namespace that the caller may not see.
+async fn hidden_namespaces_do_not_exist(cached: bool) {
+    let with = World::start_on("", None, cached).await;
+    let without = World::start_on("", None, cached).await;
     for (plural, name) in [
         ("pods", "ledger-1-zzzzz"),
         ("deployments", "ledger"),
@@ -222,9 +231,19 @@ async fn what_a_caller_may_not_see_does_not_exist_for_it() {
     ] {
         without.cluster.remove(plural, name);
     }
-    let event = crate::cluster::event("e9", "ledger-1-zzzzz", "uid-z", "boom");
+    let mut event = crate::cluster::event("e9", "ledger-1-zzzzz", "uid-z", "boom");
+    event["metadata"]["namespace"] = "billing".into();
+    event["involvedObject"]["namespace"] = "billing".into();
     with.cluster
         .put("/api/v1", "events", Some("billing"), event);
+    // One more that is not even understood.
+    let mut strange = crate::cluster::healthy("billing", "ledger-1-strange", "uid-s", "ledger");
+    strange["status"]["conditions"] = json!("what?");
+    with.cluster.pod("billing", strange);
+    for world in [&with, &without] {
+        let reads = &world.app.clusters["prod"].reads;
+        assert!(reads.filled(std::time::Duration::from_secs(10)).await);
+    }
     let (seeing, blind) = (
         with.client(NARROW_KEY).await,
         without.client(NARROW_KEY).await,
@@ -269,6 +288,13 @@ async fn what_a_caller_may_not_see_does_not_exist_for_it() {
             ),
         ]);
     }
+    let cluster_wide = async |world: &World| {
+        let client = world.client(KEY).await;
+        shown(&call(&client, "list_failing_pods", json!({})).await)
+    };
+    assert!(cluster_wide(&with).await.contains("ledger"));
+    assert!(!cluster_wide(&without).await.contains("ledger"));
+    let mut from_cache = 0;
     for (tool, arguments) in all {
         // Answers that count requests: the class of their timing.
         let ask = async |world: &World, client: &Client| {
@@ -281,6 +307,7 @@ async fn what_a_caller_may_not_see_does_not_exist_for_it() {
         };
         let (one, other) = (ask(&with, &seeing).await, ask(&without, &blind).await);
         assert_eq!(one, other, "{tool} {arguments}");
+        from_cache += usize::from(one.0.contains("\"source\":\"cache\""));
         let named = arguments.to_string().contains("ledger");
         assert!(
             named || !one.0.contains("ledger"),
@@ -288,6 +315,7 @@ async fn what_a_caller_may_not_see_does_not_exist_for_it() {
             one.0
         );
     }
+    assert_eq!(from_cache > 8, cached, "{from_cache}");
 }
 
 /// Digits differ from second to second.

@@ -304,6 +304,25 @@ async fn nodes_show_their_problems_and_only_the_pods_that_a_key_may_see() {
 }
 
 #[tokio::test]
+async fn nodes_are_added_up_in_the_cache_without_a_request() {
+    let world = World::start_on("", None, true).await;
+    let (group, nodes) = ("/api/v1", "nodes");
+    world
+        .cluster
+        .put(group, nodes, None, node("worker-1", "True"));
+    let reads = &world.app.clusters["prod"].reads;
+    assert!(reads.filled(std::time::Duration::from_secs(10)).await);
+    let client = world.client(KEY).await;
+    let before = world.cluster.reads();
+    let answer = call(&client, "list_nodes", json!({})).await;
+    let body = good(&answer);
+    assert_eq!(body["source"], "cache");
+    assert_eq!(body["nodes"][0]["pods"], 4);
+    assert_eq!(body["nodes"][0]["pods_failing"], 3);
+    assert_eq!(world.cluster.reads(), before);
+}
+
+#[tokio::test]
 async fn events_are_newest_first_wherever_they_stand_in_the_list() {
     let world = World::start().await;
     let place = |name: &str, namespace: &str, kind: &str, object: &str, minute: u8| {

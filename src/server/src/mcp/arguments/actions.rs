@@ -38,7 +38,7 @@ pub struct ListActions {
     pub cluster: Option<String>,
     /// Only actions in this state; `open` means every state that is not an end.
     pub state: Option<StateWord>,
-    /// Actions in one answer; 20 if left out.
+    /// Actions at most; 20 if left out.
     #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u32>,
     /// `next_cursor` of the previous answer, unchanged.

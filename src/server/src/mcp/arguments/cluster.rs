@@ -32,7 +32,7 @@ pub struct ListFailingPods {
     /// Only this reason, such as OOMKilled or ImagePullBackOff.
     #[schemars(with = "Option<Word>")]
     pub reason: Option<String>,
-    /// Groups in one answer, at most; 20 if left out.
+    /// Groups at most; 20 if left out.
     #[schemars(range(min = 1, max = 50))]
     pub limit: Option<u32>,
     #[schemars(with = "Option<Cursor>")]
@@ -51,9 +51,9 @@ pub struct GetRecentEvents {
     /// Only events of the object of this name.
     #[schemars(with = "Option<Name>")]
     pub name: Option<String>,
-    /// `true`: also events of type Normal. Warnings only if left out.
+    /// Also events of type Normal, not only warnings.
     pub include_normal: Option<bool>,
-    /// Events in the answer; 20 if left out.
+    /// Events at most; 20 if left out.
     #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u32>,
 }

@@ -17,7 +17,7 @@ pub struct ListWorkloads {
     pub label_selector: Option<String>,
     /// Leave out those that are well.
     pub only_unhealthy: Option<bool>,
-    /// Workloads in one answer; 20 if left out.
+    /// Workloads at most; 20 if left out.
     #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u32>,
     #[schemars(with = "Option<Cursor>")]
@@ -82,7 +82,7 @@ pub struct GetRolloutHistory {
     /// Name of the workload, not of a pod.
     #[schemars(with = "Name")]
     pub name: String,
-    /// Newest revisions in the answer; 5 if left out.
+    /// Newest revisions; 5 if left out.
     #[schemars(range(min = 1, max = 50))]
     pub limit: Option<u32>,
 }
@@ -96,7 +96,7 @@ pub struct ListNodes {
     pub node: Option<String>,
     /// Leave out nodes without problems and failing pods.
     pub only_problems: Option<bool>,
-    /// Nodes in one answer; 20 if left out.
+    /// Nodes at most; 20 if left out.
     #[schemars(range(min = 1, max = 100))]
     pub limit: Option<u32>,
     #[schemars(with = "Option<Cursor>")]
