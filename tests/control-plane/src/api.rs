@@ -36,6 +36,7 @@ const KINDS: &[(&str, &str, bool)] = &[
     ("Namespace", "namespaces", false),
     ("NetworkPolicy", "networkpolicies", true),
     ("Node", "nodes", false),
+    ("PersistentVolume", "persistentvolumes", false),
     ("PersistentVolumeClaim", "persistentvolumeclaims", true),
     ("Pod", "pods", true),
     ("PodDisruptionBudget", "poddisruptionbudgets", true),

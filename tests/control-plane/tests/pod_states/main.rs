@@ -7,24 +7,30 @@
 
 mod states;
 mod statuses;
+mod told;
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem::discriminant;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign_control_plane::{Api, ControlPlane, Options, Patch, eventually};
+use countersign_control_plane::{Api, ControlPlane, Options, Patch, eventually, object_path};
 use countersign_domain::{Clock as _, SystemClock};
 use countersign_integrations::kubernetes::{
-    KubeReader, PodPhase, PodRecord, Thresholds, failing, scheduling_gated,
+    ClusterReads, KubeReader, PodPhase, PodRecord, Scope, Situation, Thresholds, diagnosis,
+    failing, fold_events, scheduling_gated,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use states::all;
 
 const LIMIT: Duration = Duration::from_secs(90);
 /// How long the verdicts must stand once all are right.
 const HOLD: Duration = Duration::from_secs(3);
+/// Controllers say why a moment after the verdict.
+const TOLD: Duration = Duration::from_secs(10);
 const PODS: &str = "/api/v1/namespaces/golden/pods";
 
 /// A state to be made, named as in the document.
@@ -32,6 +38,8 @@ struct Case {
     name: &'static str,
     made_by: &'static str,
     object: Value,
+    /// What must be there before, with its status where that is given.
+    needs: Vec<Value>,
     /// What remains to be done once the pod is there.
     then: Vec<Step>,
     /// Judged with limits of seconds, where the time that counts is a real component's.
@@ -39,9 +47,13 @@ struct Case {
     /// The state has come about. Without it a pod that has only just been created would pass for
     /// each of its healthy look-alikes.
     there: fn(&PodRecord) -> bool,
+    /// What the diagnosis says, where that tells the state from others of the same verdict.
+    says: Option<&'static str>,
 }
 
 enum Step {
+    /// An event about the pod: minutes ago, reason and message.
+    Event(i64, &'static str, &'static str),
     /// Writes the status of a pod whose kubelet is silent, when it has a node.
     Status(Value),
     /// Attaches a debug container to a pod that has a node.
@@ -55,7 +67,7 @@ enum Step {
 impl Step {
     fn due(&self, pod: &PodRecord) -> bool {
         match self {
-            Self::Status(_) | Self::Debug => pod.node.is_some(),
+            Self::Status(_) | Self::Debug | Self::Event(..) => pod.node.is_some(),
             Self::Delete(_) => pod.ready(),
             Self::Suspend => pod.phase == PodPhase::Failed,
         }
@@ -68,6 +80,10 @@ impl Step {
                 let body = json!({"metadata": {"uid": pod.uid}, "status": status});
                 let path = format!("{path}/status");
                 api.patch(&path, Patch::StrategicMerge, &body).await
+            }
+            Self::Event(minutes, reason, message) => {
+                let path = "/api/v1/namespaces/golden/events";
+                api.post(path, &event(pod, *minutes, reason, message)).await
             }
             Self::Debug => {
                 let body = json!({"spec": {"ephemeralContainers": [
@@ -98,14 +114,30 @@ impl Case {
             name,
             made_by,
             object,
+            needs: Vec::new(),
             then: Vec::new(),
             soon: false,
             there: |_| true,
+            says: None,
         }
     }
 
     fn then(mut self, step: Step) -> Self {
         self.then.push(step);
+        self
+    }
+
+    fn needs(mut self, object: Value) -> Self {
+        self.needs.push(object);
+        self
+    }
+
+    fn event(self, minutes: i64, reason: &'static str, message: &'static str) -> Self {
+        self.then(Step::Event(minutes, reason, message))
+    }
+
+    fn says(mut self, words: &'static str) -> Self {
+        self.says = Some(words);
         self
     }
 
@@ -119,6 +151,13 @@ impl Case {
         self
     }
 
+    fn limits(&self) -> Thresholds {
+        match self.soon {
+            true => soon(),
+            false => Thresholds::default(),
+        }
+    }
+
     /// The name as that of an object, and as the label of its pods.
     fn slug(&self) -> String {
         slug(self.name)
@@ -126,11 +165,7 @@ impl Case {
 
     /// What is wrong with the state by now.
     fn wrong(&self, pods: &[PodRecord], judged: &str, now: Timestamp) -> Option<String> {
-        let limits = if self.soon {
-            soon()
-        } else {
-            Thresholds::default()
-        };
+        let limits = self.limits();
         let verdicts: Vec<String> = pods_of(self, pods)
             .filter(|pod| (self.there)(pod))
             .map(|pod| match failing(pod, now, &limits) {
@@ -143,6 +178,27 @@ impl Case {
     }
 }
 
+/// As a kubelet tells of a pod.
+fn event(pod: &PodRecord, minutes: i64, reason: &str, message: &str) -> Value {
+    let kind = match reason {
+        "Pulling" | "Killing" => "Normal",
+        _ => "Warning",
+    };
+    let then = statuses::before(minutes);
+    json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {
+            "generateName": "told-", "namespace": "golden",
+        },
+        "involvedObject": {
+            "apiVersion": "v1", "kind": "Pod", "name": pod.name, "namespace": "golden",
+            "uid": pod.uid,
+        },
+        "type": kind, "reason": reason, "message": message, "count": 3,
+        "firstTimestamp": then, "lastTimestamp": then, "source": {"component": "kubelet"},
+    })
+}
+
 /// Limits that real components reach within a test.
 fn soon() -> Thresholds {
     Thresholds {
@@ -153,7 +209,9 @@ fn soon() -> Thresholds {
 }
 
 fn slug(name: &str) -> String {
-    name.replace(',', "").replace(' ', "-").to_lowercase()
+    name.replace([',', '\''], "")
+        .replace(' ', "-")
+        .to_lowercase()
 }
 
 fn pods_of<'a>(case: &Case, pods: &'a [PodRecord]) -> impl Iterator<Item = &'a PodRecord> {
@@ -221,6 +279,15 @@ async fn states_of_a_real_control_plane_are_judged_as_documented() {
     let names: BTreeSet<String> = cases.iter().map(Case::slug).collect();
     assert_eq!(names.len(), cases.len(), "two states share a name");
     for case in &cases {
+        for needed in &case.needs {
+            let stored = api.apply(needed).await.unwrap();
+            if let Some(status) = needed.get("status") {
+                let path = format!("{}/status", object_path(&stored).unwrap());
+                let body = json!({"status": status});
+                let answer = api.patch(&path, Patch::StrategicMerge, &body).await;
+                answer.unwrap().success().unwrap();
+            }
+        }
         api.apply(&case.object).await.unwrap();
     }
 
@@ -259,6 +326,29 @@ async fn states_of_a_real_control_plane_are_judged_as_documented() {
     .await
     .unwrap();
 
+    // And what is said about them tells them apart.
+    let reads = ClusterReads::live(reader.clone(), None, Arc::new(SystemClock));
+    let mut untold = Vec::new();
+    for case in &cases {
+        let Some(words) = case.says else { continue };
+        let began = Instant::now();
+        loop {
+            let mut told = Vec::new();
+            for pod in pods_of(case, &pods) {
+                told.push(diagnosed(&reads, case, &pod.name).await);
+            }
+            if told.iter().any(|told| told.contains(words)) {
+                break;
+            }
+            if began.elapsed() > TOLD {
+                untold.push(format!("{}: {told:#?} without `{words}`", case.name));
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    assert!(untold.is_empty(), "{}", untold.join("\n"));
+
     let gated: Vec<&str> = pods
         .iter()
         .filter(|pod| scheduling_gated(pod))
@@ -286,4 +376,27 @@ fn all_wrong(cases: &[Case], states: &[Vec<String>], pods: &[PodRecord]) -> Vec<
         .iter()
         .filter_map(|case| case.wrong(pods, &judged(states, case.name), now))
         .collect()
+}
+
+/// As `get_pod_status` reads and says it.
+async fn diagnosed(reads: &ClusterReads, case: &Case, name: &str) -> String {
+    let reading = reads.begin();
+    let pod = reading.get_pod_in_detail("golden", name).await;
+    let (pod, detail) = pod.unwrap();
+    let now = SystemClock.now();
+    let node = match &pod.node {
+        Some(node) => reading.get_node(node).await.ok(),
+        None => None,
+    };
+    let scope = Scope::namespace("golden");
+    let events = reading.list_events(&scope, Some(&pod.uid)).await.unwrap();
+    diagnosis(&Situation {
+        pod: &pod,
+        failing: failing(&pod, now, &case.limits()).as_ref(),
+        detail: Some(&detail),
+        owner: reading.owner_of(&pod).await.ok().as_ref(),
+        node: node.as_ref(),
+        events: &fold_events(&events),
+        now,
+    })
 }

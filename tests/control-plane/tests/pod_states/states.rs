@@ -9,14 +9,14 @@ use crate::statuses::{
     behind_gate, container, crash_loop, ended, failed_pod, initializing_pod, restarted, running,
     running_pod, waiting_pod,
 };
-use crate::{Case, Step, slug};
+use crate::{Case, Step, slug, told};
 
-const SCHEDULER: &str = "scheduler";
+pub(crate) const SCHEDULER: &str = "scheduler";
 const JOBS: &str = "Job controller";
 const DEPLOYMENTS: &str = "Deployment controller";
-const API_SERVER: &str = "API server";
+pub(crate) const API_SERVER: &str = "API server";
 const KUBELET: &str = "fake kubelet";
-const WRITTEN: &str = "status in the kubelet's place";
+pub(crate) const WRITTEN: &str = "status in the kubelet's place";
 
 pub(crate) fn all() -> Vec<Case> {
     [
@@ -25,6 +25,7 @@ pub(crate) fn all() -> Vec<Case> {
         scheduling(),
         serving_and_ending(),
         look_alikes(),
+        told::all(),
     ]
     .into_iter()
     .flatten()
@@ -317,7 +318,7 @@ fn template(name: &str, behavior: &str, spec: Value) -> Value {
     template
 }
 
-fn pod(name: &str, behavior: &str, spec: Value) -> Value {
+pub(crate) fn pod(name: &str, behavior: &str, spec: Value) -> Value {
     let mut pod = template(name, behavior, spec);
     pod["apiVersion"] = "v1".into();
     pod["kind"] = "Pod".into();
@@ -327,12 +328,12 @@ fn pod(name: &str, behavior: &str, spec: Value) -> Value {
 }
 
 /// A pod whose status the fake kubelet writes.
-fn kubelet(name: &'static str, behavior: &str) -> Case {
+pub(crate) fn kubelet(name: &'static str, behavior: &str) -> Case {
     Case::new(name, KUBELET, pod(name, behavior, json!({})))
 }
 
 /// A pod whose status is written for its silent kubelet.
-fn written(name: &'static str, spec: Value, status: Value) -> Case {
+pub(crate) fn written(name: &'static str, spec: Value, status: Value) -> Case {
     Case::new(name, WRITTEN, pod(name, "silent", spec)).then(Step::Status(status))
 }
 
@@ -346,7 +347,7 @@ fn job(name: &'static str, behavior: &str, backoff_limit: u32) -> Case {
     Case::new(name, JOBS, job)
 }
 
-fn deployment(name: &'static str, behavior: &str) -> Case {
+pub(crate) fn deployment(name: &'static str, behavior: &str) -> Case {
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": slug(name), "namespace": "golden"},
@@ -358,7 +359,7 @@ fn deployment(name: &'static str, behavior: &str) -> Case {
     Case::new(name, DEPLOYMENTS, deployment)
 }
 
-fn merge(into: &mut Value, patch: Value) {
+pub(crate) fn merge(into: &mut Value, patch: Value) {
     match (into, patch) {
         (Value::Object(into), Value::Object(patch)) => {
             for (key, value) in patch {

@@ -5,12 +5,12 @@ use jiff::{SignedDuration, Unit};
 use serde_json::{Value, json};
 
 /// As the API writes times.
-fn before(minutes: i64) -> String {
+pub(crate) fn before(minutes: i64) -> String {
     let then = SystemClock.now() - SignedDuration::from_mins(minutes);
     then.round(Unit::Second).unwrap().to_string()
 }
 
-fn condition(kind: &str, status: &str, minutes: i64) -> Value {
+pub(crate) fn condition(kind: &str, status: &str, minutes: i64) -> Value {
     json!({"type": kind, "status": status, "lastTransitionTime": before(minutes)})
 }
 

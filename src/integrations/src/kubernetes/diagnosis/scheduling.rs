@@ -142,7 +142,9 @@ fn refusal(part: &str) -> String {
             "{} not match its node selector or affinity",
             verb("does", "do")
         )
-    } else if what.contains("volume node affinity conflict") {
+    } else if what.contains("volume node affinity conflict")
+        || what.contains("PersistentVolume's node affinity")
+    {
         format!("{} not where its volume is", verb("is", "are"))
     } else if what.contains("anti-affinity") {
         format!("{} ruled out by pod anti-affinity", verb("is", "are"))
