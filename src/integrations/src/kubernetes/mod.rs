@@ -14,6 +14,7 @@ pub mod events;
 pub mod eviction_preview;
 pub mod facts;
 pub mod failing;
+mod freshness;
 pub mod grouping;
 mod lists;
 mod names;
@@ -50,6 +51,7 @@ pub use eviction_preview::{
 };
 pub use facts::{Observed, pod_facts};
 pub use failing::{Failing, FailingReason, Severity, Thresholds, failing, scheduling_gated};
+pub use freshness::{Freshness, ReadSource};
 pub use grouping::{
     FailingCollector, FailingFilter, FailingGroup, FailingPage, FailingPod, OwnerFilter,
 };
@@ -59,7 +61,7 @@ pub use paging::{Page, page};
 pub use pod_detail::{ContainerDetail, PodDetail, Probe, ProbeKind};
 pub use pod_log::{LogLook, LogPart};
 pub use reader::{KubeReader, PodList};
-pub use reading::{ClusterReads, Freshness, ReadSource, Reading};
+pub use reading::{ClusterReads, Reading};
 pub use records::{
     BatchRecord, ConditionRecord, ConditionStatus, ContainerKind, ContainerRecord, ContainerState,
     EventRecord, HpaRecord, JobEnd, JobState, NamespaceRecord, NodeRecord, ObjectRef, OwnerChain,

@@ -14,6 +14,7 @@ use super::cache::{Cache, Looked, Scope, Settings};
 use super::error::KubeError;
 use super::events::newest_first;
 use super::failing::Thresholds;
+use super::freshness::{Freshness, ReadSource};
 use super::grouping::{FailingCollector, FailingFilter};
 use super::lists::{LONGEST_LIST, anew_once};
 use super::node::{NodeLoad, NodeLoads};
@@ -45,38 +46,6 @@ pub struct ClusterReads {
 struct LazyCache {
     settings: Settings,
     started: OnceLock<Cache>,
-}
-
-/// How old an answer is, and where it came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Freshness {
-    /// The answer shows the cluster as it was then, or later. By our clock.
-    pub as_of: Timestamp,
-    pub source: ReadSource,
-    /// Objects that are missing because they do not decode.
-    pub unreadable: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadSource {
-    /// Kept right by a watch that works.
-    Cache,
-    /// Read for this answer.
-    Live,
-    /// The watch does not work and the API does not answer: what was seen last.
-    Old(KubeError),
-}
-
-impl ReadSource {
-    /// `cache`, `live` or `old`.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Cache => "cache",
-            Self::Live => "live",
-            Self::Old(_) => "old",
-        }
-    }
 }
 
 /// The reads for one answer. It remembers how old they were.
@@ -182,23 +151,6 @@ impl ClusterReads {
             sleep(Duration::from_millis(5)).await;
         }
         true
-    }
-}
-
-impl Freshness {
-    fn oldest(self, other: Self) -> Self {
-        let unreadable = self.unreadable.max(other.unreadable);
-        let as_of = self.as_of.min(other.as_of);
-        let source = match (self.source, other.source) {
-            (old @ ReadSource::Old(_), _) | (_, old @ ReadSource::Old(_)) => old,
-            (ReadSource::Cache, ReadSource::Cache) => ReadSource::Cache,
-            _ => ReadSource::Live,
-        };
-        Self {
-            as_of,
-            source,
-            unreadable,
-        }
     }
 }
 
@@ -579,7 +531,7 @@ impl Reading {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         *oldest = Some(match oldest.take() {
-            Some(before) => before.oldest(freshness),
+            Some(before) => before.and(freshness),
             None => freshness,
         });
     }

@@ -246,10 +246,7 @@ impl Cache {
     ) -> Option<Looked<()>> {
         let mut of_jobs = Vec::new();
         let looked = self.look(&self.pods, scope, now, |pods| {
-            for (namespace, shard) in &pods.namespaces {
-                if !scope.covers(namespace) {
-                    continue;
-                }
+            for (namespace, shard) in pods.shards(|namespace| scope.covers(namespace)) {
                 let (mut seen_labels, mut wanted): (&[u8], bool) = (&[], false);
                 let mut first = true;
                 for (name, entry) in &shard.entries {
@@ -292,10 +289,7 @@ impl Cache {
     ) -> Option<Looked<()>> {
         let mut of_jobs = Vec::new();
         let looked = self.look(&self.pods, scope, now, |pods| {
-            for (namespace, shard) in &pods.namespaces {
-                if !scope.covers(namespace) {
-                    continue;
-                }
+            for (namespace, shard) in pods.shards(|namespace| scope.covers(namespace)) {
                 for (name, entry) in &shard.entries {
                     let pod = packed_pod::unpack(namespace, name, &entry.bytes, &shard.symbols);
                     match needs_job(&pod) {

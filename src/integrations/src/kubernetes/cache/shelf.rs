@@ -149,19 +149,27 @@ impl<R: Packed> PackedShelf<R> {
         self.namespaces.get(namespace)?.get(namespace, name)
     }
 
+    /// The namespaces that `wanted` names.
+    pub(super) fn shards<'a>(
+        &'a self,
+        wanted: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = (&'a str, &'a Shard<R>)> + 'a {
+        let all = self.namespaces.iter();
+        all.map(|(namespace, shard)| (&**namespace, shard))
+            .filter(move |(namespace, _)| wanted(namespace))
+    }
+
     /// Every record of the shards that `wanted` names, unpacked.
     pub(super) fn records<'a>(
         &'a self,
         wanted: impl Fn(&str) -> bool + 'a,
     ) -> impl Iterator<Item = R> + 'a {
-        self.namespaces
-            .iter()
-            .filter(move |(namespace, _)| wanted(namespace))
-            .flat_map(|(namespace, shard)| {
-                shard.entries.iter().map(move |(name, entry)| {
-                    R::unpack(namespace, name, &entry.bytes, &shard.symbols)
-                })
-            })
+        self.shards(wanted).flat_map(|(namespace, shard)| {
+            shard
+                .entries
+                .iter()
+                .map(move |(name, entry)| R::unpack(namespace, name, &entry.bytes, &shard.symbols))
+        })
     }
 }
 
@@ -285,9 +293,17 @@ impl Unbounded for WorkloadRecord {}
 pub(super) struct Events {
     held: PackedShelf<EventRecord>,
     total: usize,
-    /// How many events of a namespace were dropped and are still in the cluster. Clusters forget
-    /// them after a while, and with the last of them the namespace is whole again.
-    dropped: BTreeMap<Box<str>, usize>,
+    /// By namespace. Clusters forget events after a while, and with the last one that was dropped
+    /// the namespace is whole again.
+    dropped: BTreeMap<Box<str>, Dropped>,
+}
+
+/// The older events of a namespace, which are not held.
+struct Dropped {
+    /// How many of them are still in the cluster.
+    count: usize,
+    /// When the newest of them was last seen: what is held is newer.
+    until: Timestamp,
 }
 
 impl Events {
@@ -296,10 +312,7 @@ impl Events {
     pub(super) fn of(&self, wanted: impl Fn(&str) -> bool, uid: Option<&str>) -> EventList {
         let hash = about(uid);
         let mut found = Vec::new();
-        for (namespace, shard) in &self.held.namespaces {
-            if !wanted(namespace) {
-                continue;
-            }
+        for (namespace, shard) in self.held.shards(&wanted) {
             for (name, entry) in &shard.entries {
                 if uid.is_none() || entry.note.about == hash {
                     let event = EventRecord::unpack(namespace, name, &entry.bytes, &shard.symbols);
@@ -321,11 +334,22 @@ impl Events {
         shard.is_some_and(|shard| shard.entries.contains_key(name))
     }
 
-    /// An event that was dropped is gone from the cluster, or held again.
+    /// Events of a namespace up to `until` are not held.
+    fn drop_some(&mut self, namespace: &str, count: usize, until: Timestamp) {
+        self.total -= count;
+        let dropped = self
+            .dropped
+            .entry(namespace.into())
+            .or_insert(Dropped { count: 0, until });
+        dropped.count += count;
+        dropped.until = dropped.until.max(until);
+    }
+
+    /// An event that was dropped is gone from the cluster, or has changed.
     fn no_longer_dropped(&mut self, namespace: &str) {
         if let Some(dropped) = self.dropped.get_mut(namespace) {
-            *dropped -= 1;
-            if *dropped == 0 {
+            dropped.count -= 1;
+            if dropped.count == 0 {
                 self.dropped.remove(namespace);
             }
         }
@@ -343,8 +367,7 @@ impl Events {
         let before = shard.entries.len();
         shard.entries.retain(|_, entry| entry.note.last_seen > from);
         let dropped = before - shard.entries.len();
-        self.total -= dropped;
-        *self.dropped.entry(namespace.into()).or_default() += dropped;
+        self.drop_some(namespace, dropped, from);
     }
 }
 
@@ -360,7 +383,11 @@ impl Shelf for Events {
         let before = count(self);
         self.held.put_record(&event);
         self.total += count(self) - before;
-        if count(self) > MOST_EVENTS {
+        let dropped = self.dropped.get(event.namespace.as_str());
+        if dropped.is_some_and(|dropped| event.last_seen <= dropped.until) {
+            self.held.take_out(&event.namespace, &event.name);
+            self.drop_some(&event.namespace, 1, event.last_seen);
+        } else if count(self) > MOST_EVENTS {
             self.halve(&event.namespace);
         } else if self.total > MOST_EVENTS_IN_ALL {
             let shards = self.held.namespaces.iter();

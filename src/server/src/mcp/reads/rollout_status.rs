@@ -179,16 +179,14 @@ impl ClusterView<'_> {
             Err(error) => return Err(unreadable(&error)),
         };
         let selector = workload.selector.as_ref().map(|selector| selector.query());
-        let mut pods = self
+        let namespace = Some(workload.namespace.as_str());
+        let list = self
             .reader
-            .list_pods(
-                Some(&workload.namespace),
-                selector.as_deref(),
-                MOST_CANDIDATES,
-            )
+            .list_pods(namespace, selector.as_deref(), MOST_CANDIDATES)
             .await
-            .map_err(|error| unreadable(&error))?
-            .pods;
+            .map_err(|error| unreadable(&error))?;
+        self.reading.missing(list.unreadable);
+        let mut pods = list.pods;
         let owners: Vec<&str> = if workload.kind == "Deployment" {
             revisions.iter().map(|one| one.uid.as_str()).collect()
         } else {

@@ -28,7 +28,9 @@ impl View<'_> {
             autoscalers,
             not_read,
             complete,
+            unreadable: missing,
         } = found;
+        cluster.reading.missing(missing);
         let seen = workloads.len();
         let mut judged: Vec<(Health, WorkloadRecord)> = workloads
             .into_iter()
@@ -118,6 +120,7 @@ struct Found {
     autoscalers: HashMap<(String, String, String), HpaRecord>,
     not_read: Vec<String>,
     complete: bool,
+    unreadable: usize,
 }
 
 impl Default for Found {
@@ -127,6 +130,7 @@ impl Default for Found {
             autoscalers: HashMap::new(),
             not_read: Vec::new(),
             complete: true,
+            unreadable: 0,
         }
     }
 }
@@ -150,7 +154,7 @@ impl ClusterView<'_> {
             {
                 Ok(list) => {
                     found.complete &= list.complete;
-                    self.reading.missing(list.unreadable);
+                    found.unreadable += list.unreadable;
                     listed.extend(list.workloads);
                 }
                 Err(KubeError::Forbidden { what, .. }) => refuse(found, what),

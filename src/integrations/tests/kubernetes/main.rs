@@ -2,143 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here is the test failing")]
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+mod api;
+mod logs;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use countersign_domain::SystemClock;
 use countersign_integrations::kubernetes::{
-    ClusterReads, KubeError, KubeReader, LogPart, OwnerLookup, OwnerRef,
+    ClusterReads, KubeError, KubeReader, OwnerLookup, OwnerRef,
 };
-use countersign_integrations::logs::Wanted;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-const TOKEN: &str = "planted-token";
-
-/// Status and body, by path and query; the last one for a target is repeated.
-type Answers = HashMap<String, Vec<(u16, String)>>;
-
-/// An API server of canned answers. Each request is noted as `METHOD target`.
-#[derive(Clone, Default)]
-struct Api {
-    answers: Arc<Mutex<Answers>>,
-    seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl Api {
-    fn on(&self, target: &str, status: u16, body: impl Into<Value>) -> &Self {
-        let body = match body.into() {
-            Value::String(text) => text,
-            json => json.to_string(),
-        };
-        let mut answers = self.answers.lock().unwrap();
-        answers
-            .entry(target.to_owned())
-            .or_default()
-            .push((status, body));
-        self
-    }
-
-    fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    async fn start(&self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().fallback(answer).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        url
-    }
-}
-
-async fn answer(State(api): State<Api>, request: Request) -> Response {
-    let target = request.uri().to_string();
-    api.seen
-        .lock()
-        .unwrap()
-        .push(format!("{} {target}", request.method()));
-    if target == "/hang" || target.ends_with("/pods/slow") {
-        std::future::pending::<()>().await;
-    }
-    let sent = request
-        .headers()
-        .get("authorization")
-        .and_then(|value| value.to_str().ok());
-    if sent != Some(&format!("Bearer {TOKEN}")) {
-        return (StatusCode::UNAUTHORIZED, "{}").into_response();
-    }
-    let mut answers = api.answers.lock().unwrap();
-    let (status, body) = match answers.get_mut(&target) {
-        Some(list) if list.len() > 1 => list.remove(0),
-        Some(list) => list[0].clone(),
-        None => (
-            404,
-            json!({ "kind": "Status", "message": "no such thing" }).to_string(),
-        ),
-    };
-    (StatusCode::from_u16(status).unwrap(), body).into_response()
-}
-
-fn kubeconfig(url: &str, user: &Value) -> (TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("config");
-    // JSON is YAML.
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "ctx",
-        "clusters": [{ "name": "c", "cluster": { "server": url } }],
-        "users": [{ "name": "u", "user": user }],
-        "contexts": [{ "name": "ctx", "context": { "cluster": "c", "user": "u" } }],
-    });
-    std::fs::write(&path, config.to_string()).unwrap();
-    (dir, path)
-}
-
-async fn reader(api: &Api) -> (TempDir, KubeReader) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let (dir, path) = kubeconfig(&api.start().await, &json!({ "token": TOKEN }));
-    (dir, KubeReader::from_kubeconfig(Some(&path), None))
-}
-
-fn pod(name: &str) -> Value {
-    json!({
-        "metadata": {
-            "name": name, "namespace": "shop", "uid": format!("uid-{name}"),
-            "resourceVersion": "1", "creationTimestamp": "2026-11-22T01:00:00Z",
-        },
-        "spec": { "containers": [{ "name": "app", "image": "web" }] },
-        "status": { "phase": "Running" },
-    })
-}
-
-fn owned(mut object: Value, api_version: &str, kind: &str, name: &str) -> Value {
-    object["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": api_version, "kind": kind, "name": name, "uid": format!("uid-{name}"),
-        "controller": true,
-    }]);
-    object
-}
-
-fn workload(name: &str) -> Value {
-    json!({
-        "metadata": {
-            "name": name, "namespace": "shop", "uid": format!("uid-{name}"),
-            "resourceVersion": "1", "creationTimestamp": "2026-11-22T01:00:00Z",
-        },
-        "spec": { "replicas": 3 }, "status": {},
-    })
-}
-
-fn list(items: &[Value], next: &str) -> Value {
-    json!({ "metadata": { "continue": next, "resourceVersion": "9" }, "items": items })
-}
+use crate::api::{Api, TOKEN, kubeconfig, list, owned, pod, reader, workload};
+use crate::logs::{EVERYTHING, part};
 
 #[tokio::test]
 async fn lists_are_read_page_by_page_to_the_end() {
@@ -270,7 +148,7 @@ async fn answers_become_sentences_without_retries_or_tokens() {
         (503, "unavailable"),
         (302, "unexpected"),
     ] {
-        api.answers.lock().unwrap().clear();
+        api.forget();
         api.on(
             target,
             status,
@@ -286,7 +164,7 @@ async fn answers_become_sentences_without_retries_or_tokens() {
         assert!(!format!("{error} {error:?}").contains(TOKEN), "{error}");
         assert_eq!(api.seen().len(), before + 1, "{status} is not retried");
     }
-    api.answers.lock().unwrap().clear();
+    api.forget();
     api.on(target, 200, "<html>");
     let error = reader.get_pod("shop", "x").await.unwrap_err();
     assert_eq!(error.code(), "unexpected");
@@ -482,68 +360,6 @@ async fn the_cluster_is_identified_and_timed() {
     // hyper stamps its answers with the machine's own clock.
     let date = reader.server_date().await.unwrap();
     assert!(date.as_second() > 1_700_000_000, "{date}");
-}
-
-fn part(container: &str) -> LogPart {
-    LogPart {
-        container: container.to_owned(),
-        previous: false,
-        since_seconds: None,
-        tail_lines: 1000,
-    }
-}
-
-const EVERYTHING: Wanted = Wanted {
-    grep: None,
-    context: 0,
-    before: None,
-    most_bytes: 4096,
-};
-
-#[tokio::test]
-async fn a_log_is_asked_for_in_the_words_of_the_api_and_made_safe() {
-    let api = Api::default();
-    let path = "/api/v1/namespaces/shop/pods/web/log";
-    let query = "container=app&previous=true&timestamps=true&tailLines=5&limitBytes=8388609\
-                 &sinceSeconds=60";
-    api.on(
-        &format!("{path}?{query}"),
-        200,
-        "2026-11-22T16:00:00.1Z one\n2026-11-22T16:00:01.1Z \u{1b}[2Jtwo password=x\n",
-    );
-    let (_dir, reader) = reader(&api).await;
-    let asked = LogPart {
-        previous: true,
-        since_seconds: Some(60),
-        tail_lines: 5,
-        ..part("app")
-    };
-    let look = reader.pod_log("shop", "web", &asked, &EVERYTHING);
-    let look = look.await.unwrap();
-    assert_eq!(
-        look.excerpt.text,
-        "16:00:00 one\n16:00:01 two password=[redacted]"
-    );
-    assert!(!look.unfinished && look.tail_lines == 5);
-}
-
-#[tokio::test]
-async fn where_lines_are_huge_fewer_are_asked_for_so_that_the_newest_count() {
-    let api = Api::default();
-    let path = "/api/v1/namespaces/shop/pods/web/log";
-    let query = |tail: u32| {
-        format!("{path}?container=app&timestamps=true&tailLines={tail}&limitBytes=8388609")
-    };
-    // 1000 lines of 20,000 bytes are 20 MB; 8 MiB hold 419 of them, and half of those fit.
-    let lines = |count: usize| format!("{}\n", "y".repeat(19_999)).repeat(count);
-    api.on(&query(1000), 200, lines(1000));
-    api.on(&query(209), 200, format!("{}newest\n", lines(208)));
-    let (_dir, reader) = reader(&api).await;
-    let app = part("app");
-    let look = reader.pod_log("shop", "web", &app, &EVERYTHING);
-    let look = look.await.unwrap();
-    assert!(!look.unfinished && look.excerpt.text.ends_with("newest"));
-    assert_eq!((look.tail_lines, api.seen().len()), (209, 2));
 }
 
 #[tokio::test]
