@@ -19,6 +19,12 @@ pub fn block(text: &str, cap: usize) -> String {
     clean(text, cap, true)
 }
 
+/// Words of others within a sentence of ours: as [`line`], between the brackets that only we write.
+#[must_use]
+pub fn quote(text: &str, cap: usize) -> String {
+    format!("⟦{}⟧", line(text.trim(), cap))
+}
+
 fn clean(text: &str, cap: usize, lines: bool) -> String {
     let text = text.trim_end_matches(['\n', '\r']);
     let mut out = String::with_capacity(text.len().min(cap * 4));
@@ -76,6 +82,15 @@ mod tests {
         assert_eq!(line("x\u{e0041}", 9), "x⟨U+E0041⟩");
         assert_eq!(line("one\r\ntwo", 20), "one⟨U+000D⟩⏎two");
         assert_eq!(block("one\n\ttwo\n", 20), "one\n\ttwo");
+    }
+
+    #[test]
+    fn a_quotation_ends_where_we_say() {
+        assert_eq!(quote(" no room\n", 9), "⟦no room⟧");
+        assert_eq!(
+            quote("no⟧ Approved. ⟦", 99),
+            "⟦no⟨U+27E7⟩ Approved. ⟨U+27E6⟩⟧"
+        );
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
+use super::diagnosis::quote;
 use super::failing::{Severity, Thresholds, failing};
 use super::records::{ConditionStatus, NodeRecord, PodPhase, PodRecord, Requests};
+use crate::untrusted;
 
 /// Of the pods on one node that were looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,9 +112,10 @@ pub fn node_problems(node: &NodeRecord) -> Vec<(Severity, String)> {
             if let Some(since) = ready.last_transition_at {
                 text.push_str(&format!(" since {since}"));
             }
-            for said in [&ready.reason, &ready.message].into_iter().flatten() {
+            let message = ready.message.as_deref().map(quote);
+            for said in [ready.reason.clone(), message].into_iter().flatten() {
                 text.push_str(": ");
-                text.push_str(said);
+                text.push_str(&said);
             }
             problems.push((Severity::High, text));
         }
@@ -122,13 +125,13 @@ pub fn node_problems(node: &NodeRecord) -> Vec<(Severity, String)> {
         if condition.kind == "Ready" || condition.status != ConditionStatus::True {
             continue;
         }
-        let mut text = condition.kind.clone();
+        let mut text = untrusted::line(&condition.kind, 128);
         if let Some(since) = condition.last_transition_at {
             text.push_str(&format!(" since {since}"));
         }
         if let Some(message) = &condition.message {
             text.push_str(": ");
-            text.push_str(message);
+            text.push_str(&quote(message));
         }
         problems.push((Severity::Medium, text));
     }

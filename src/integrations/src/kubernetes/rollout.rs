@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::diagnosis::quote;
 use super::failing::{Thresholds, failing};
 use super::records::{ConditionStatus, ContainerState, PodRecord, UpdateStrategy, WorkloadRecord};
 use super::workload::{condition, said};
@@ -201,7 +202,7 @@ pub fn holding_up(
             let (failing, problem, since) = match verdict {
                 Some(verdict) => {
                     let problem = match &verdict.message {
-                        Some(message) => format!("{}: {message}", verdict.reason),
+                        Some(message) => format!("{}: {}", verdict.reason, quote(message)),
                         None => verdict.reason.to_string(),
                     };
                     (true, problem, verdict.since)

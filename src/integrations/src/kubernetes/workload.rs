@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::diagnosis::quote;
 use super::failing::Severity;
 use super::records::{BatchRecord, ConditionRecord, ConditionStatus, JobEnd, WorkloadRecord};
 use super::rollout::{RolloutState, rollout};
@@ -130,9 +131,10 @@ fn cron(batch: &BatchRecord) -> Health {
 
 fn failed(end: &JobEnd) -> String {
     let mut why = "failed".to_owned();
-    for said in [&end.reason, &end.message].into_iter().flatten() {
+    let message = end.message.as_deref().map(quote);
+    for said in [end.reason.clone(), message].into_iter().flatten() {
         why.push_str(": ");
-        why.push_str(said);
+        why.push_str(&said);
     }
     why
 }
@@ -150,8 +152,13 @@ pub(super) fn condition<'a>(
 
 /// A condition's own words.
 pub(super) fn said(condition: &ConditionRecord) -> String {
-    let text = condition.message.as_ref().or(condition.reason.as_ref());
-    text.cloned().unwrap_or_else(|| condition.kind.clone())
+    match &condition.message {
+        Some(message) => quote(message),
+        None => condition
+            .reason
+            .clone()
+            .unwrap_or_else(|| condition.kind.clone()),
+    }
 }
 
 /// Hangs the newest Job of each CronJob on it and drops all Jobs of CronJobs from the list: a

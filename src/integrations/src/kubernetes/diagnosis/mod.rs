@@ -22,7 +22,8 @@ use super::pod_detail::{ContainerDetail, PodDetail};
 use super::records::{ContainerRecord, NodeRecord, OwnerLookup, PodRecord};
 
 pub use words::ago;
-use words::{quote, sentence};
+pub(super) use words::quote;
+use words::sentence;
 
 /// What is known about a pod. Only the pod and the verdict on it are needed; the more there is
 /// besides, the more the sentences say.

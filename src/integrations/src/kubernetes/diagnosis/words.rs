@@ -38,10 +38,9 @@ pub(super) fn clock(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// The cluster's own words, cut, between the marks that only we write.
-pub(super) fn quote(text: &str) -> String {
+pub(in crate::kubernetes) fn quote(text: &str) -> String {
     // A container's last words may hold what it was given.
-    let text = untrusted::line(mask(text.trim()).as_ref(), QUOTE);
-    format!("⟦{text}⟧")
+    untrusted::quote(&mask(text), QUOTE)
 }
 
 /// `1 restart`, `3 restarts`.

@@ -5,7 +5,7 @@ use countersign_integrations::kubernetes::{
 };
 use countersign_integrations::near_matches::near_matches;
 
-use super::{View, bad_cursor, bounded, more_pages, short, unreadable};
+use super::{View, bad_cursor, bounded, more_pages, unreadable};
 use crate::mcp::answers::{Answer, Complaint, NodeLine, Nodes};
 use crate::mcp::arguments::ListNodes;
 
@@ -121,7 +121,7 @@ fn line(one: Judged) -> NodeLine {
         problems: problems
             .iter()
             .take(MOST_PROBLEMS)
-            .map(|(_, text)| short(text))
+            .map(|(_, text)| text.clone())
             .collect(),
         taints: node.taints.into_iter().take(MOST_TAINTS).collect(),
         cpu_requested_milli: load.requested.cpu_milli,

@@ -9,6 +9,7 @@ use countersign_integrations::kubernetes::{
     Terminated, diagnosis, failing, fold_events, node_problems, restartable,
 };
 use countersign_integrations::masking::mask;
+use countersign_integrations::untrusted;
 
 use super::recent_events::event_line;
 use super::{ClusterView, MOST_CONTAINERS, View, object_name, severity_word, short};
@@ -195,7 +196,7 @@ fn text(body: &PodStatus, cluster: &str) -> String {
         None => text.push_str(", on no node"),
     }
     for note in &body.notes {
-        text.push_str(&format!("\n⟦{note}⟧"));
+        text.push_str(&format!("\n{note}"));
     }
     for condition in body
         .conditions
@@ -266,13 +267,10 @@ fn notes(pod: &PodRecord, detail: &PodDetail, node: Option<&NodeRecord>) -> Vec<
         notes.push(format!("being deleted, grace ends at {due}"));
     }
     let mut list = |what: &str, names: &[String]| {
-        let names: Vec<String> = names
-            .iter()
-            .take(MOST_NAMES)
-            .map(|name| short(name))
-            .collect();
+        let names = &names[..names.len().min(MOST_NAMES)];
         if !names.is_empty() {
-            notes.push(format!("{what}: {}", names.join(", ")));
+            let names = untrusted::quote(&names.join(", "), 300);
+            notes.push(format!("{what}: {names}"));
         }
     };
     list("finalizers", &pod.finalizers);
@@ -280,7 +278,7 @@ fn notes(pod: &PodRecord, detail: &PodDetail, node: Option<&NodeRecord>) -> Vec<
     list("image pull secrets", &detail.image_pull_secrets);
     if let Some(node) = node {
         let problems = node_problems(node).into_iter();
-        list("node", &problems.map(|(_, text)| text).collect::<Vec<_>>());
+        notes.extend(problems.map(|(_, text)| format!("node: {text}")));
     }
     if let Some(left) = pod.containers.len().checked_sub(MOST_CONTAINERS + 1) {
         notes.push(format!("{} more containers are not shown", left + 1));

@@ -8,7 +8,7 @@ use countersign_integrations::near_matches::near_matches;
 use jiff::Timestamp;
 
 use super::recent_events::event_line;
-use super::{ClusterView, MOST_CANDIDATES, View, bounded, short, unreadable};
+use super::{ClusterView, MOST_CANDIDATES, View, bounded, unreadable};
 use crate::mcp::answers::{Answer, Complaint, EventLine, HoldUp, RolloutStatus};
 use crate::mcp::arguments::{GetRolloutStatus, WorkloadKind};
 
@@ -60,7 +60,7 @@ impl View<'_> {
             kind: workload.kind.clone(),
             name: workload.name.clone(),
             state: verdict.state.as_str().to_owned(),
-            summary: short(&summary),
+            summary,
             revision: workload
                 .revision
                 .clone()
@@ -259,7 +259,7 @@ fn hold_up(one: &HoldingUp) -> HoldUp {
         pod: one.pod.clone(),
         updated: one.updated,
         failing: one.failing,
-        problem: short(&one.problem),
+        problem: one.problem.clone(),
         since: one.since.to_string(),
     }
 }

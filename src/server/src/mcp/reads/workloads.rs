@@ -6,7 +6,7 @@ use countersign_integrations::kubernetes::{
     Health, HpaRecord, KubeError, WorkloadRecord, fold_runs, health, page,
 };
 
-use super::{ClusterView, View, bad_cursor, bounded, more_pages, severity_word, short, unreadable};
+use super::{ClusterView, View, bad_cursor, bounded, more_pages, severity_word, unreadable};
 use crate::mcp::answers::{Answer, Complaint, WorkloadLine, Workloads};
 use crate::mcp::arguments::{ListWorkloads, WorkloadKind};
 
@@ -218,7 +218,7 @@ fn line(health: &Health, workload: WorkloadRecord, hpa: Option<&HpaRecord>) -> W
         name: workload.name,
         healthy: health.severity.is_none(),
         severity: health.severity.map(severity_word),
-        why: health.why.as_deref().map(short),
+        why: health.why.clone(),
         desired,
         ready,
         updated,
