@@ -35,7 +35,7 @@ BEGIN
     -- From nothing, so that a right that an older version of this file gave does not stay.
     REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_server, countersign_executor;
     -- Table rights do not take column rights along.
-    REVOKE ALL (id, version, state, kind, cluster, namespace, name, uid, params, params_hash, agent,
+    REVOKE ALL (id, version, state, kind, cluster, namespace, name, uid, params, change, agent,
         session, reason, idempotency_key, decide_by, execute_by, held_code, held_message, held_since,
         retry_at, lease_token, lease_holder, lease_until, fence, started_at, end_code, end_message,
         ended_at, created_at, updated_at)
@@ -49,7 +49,7 @@ BEGIN
     GRANT INSERT ON audit TO countersign_server, countersign_executor;
 
     -- The server: what people and AIs say. It never says what was admitted or executed.
-    GRANT INSERT (id, version, state, kind, cluster, namespace, name, uid, params, params_hash, agent,
+    GRANT INSERT (id, version, state, kind, cluster, namespace, name, uid, params, change, agent,
         session, reason, idempotency_key, created_at, updated_at) ON actions TO countersign_server;
     GRANT UPDATE (version, state, held_code, held_message, held_since, retry_at, lease_token,
         lease_holder, lease_until, end_code, end_message, ended_at, updated_at)

@@ -4,14 +4,17 @@
 -- migrations/sqlite holds the same schema; the numbers go in pairs. What an index holds compares as
 -- bytes: ids then sort by creation time in every locale, and comparing costs least.
 
--- A domain is parsed once for a connection, a CHECK of the table with each statement.
+-- A domain is parsed once for a connection; a CHECK of the table, or a generated column, with each
+-- statement.
 CREATE DOMAIN action_state AS TEXT COLLATE "C" CHECK (VALUE IN (
     'checking', 'pending', 'approved', 'executing', 'indeterminate', 'succeeded', 'failed',
     'denied', 'rejected', 'cancelled', 'expired', 'refused'));
+CREATE DOMAIN row_version AS BIGINT CHECK (VALUE >= 1);
+CREATE DOMAIN author AS TEXT CHECK (VALUE IN ('server', 'executor'));
 
 CREATE TABLE actions (
     id              TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    version         BIGINT  NOT NULL CHECK (version >= 1),
+    version         row_version NOT NULL,
     state           action_state NOT NULL,
     kind            TEXT COLLATE "C"    NOT NULL,
     cluster         TEXT COLLATE "C"    NOT NULL,
@@ -19,7 +22,8 @@ CREATE TABLE actions (
     name            TEXT    NOT NULL,
     uid             TEXT COLLATE "C"    NOT NULL,
     params          TEXT    NOT NULL,
-    params_hash     TEXT COLLATE "C"    NOT NULL,
+    -- Digest of kind, cluster, uid and params: what would be done to what.
+    change          TEXT COLLATE "C"    NOT NULL,
     agent           TEXT COLLATE "C"    NOT NULL,
     session         TEXT    NOT NULL,
     reason          TEXT    NOT NULL,
@@ -45,15 +49,46 @@ CREATE TABLE actions (
     updated_at      BIGINT  NOT NULL
 );
 
--- One live action for one caller and one change.
-CREATE UNIQUE INDEX actions_live ON actions (agent, uid, cluster, kind, params_hash)
-    WHERE state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate');
+-- One open action for one caller and one change; all that are open; and a caller's ended ones in the
+-- order of their ids: one index to write for a proposal instead of three.
+CREATE UNIQUE INDEX actions_slot ON actions (
+    (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+        THEN 1 ELSE 0 END),
+    agent,
+    (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+        THEN change ELSE id END));
+-- Written at an end only.
+CREATE INDEX actions_ended ON actions (state, id)
+    WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+        THEN 1 ELSE 0 END = 0;
 CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX actions_by_state ON actions (state, id);
-CREATE INDEX actions_by_agent ON actions (agent, id);
 CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';
 CREATE INDEX actions_leased ON actions (lease_token) WHERE lease_token IS NOT NULL;
+
+-- Whether a caller's caps leave room for a proposal. One proposer after the other, until its commit:
+-- each looks with a snapshot of its own, taken after the one before it was stored.
+CREATE FUNCTION may_propose(whose TEXT, waiting BIGINT, hourly BIGINT, lowest TEXT) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    -- Always a text: a condition, unlike a statement, costs nothing beside the lock.
+    IF pg_advisory_xact_lock(hashtextextended('countersign.may_propose', 0))::text IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN count(*) FILTER (WHERE state IN ('checking', 'pending')) < waiting
+        AND count(*) FILTER (WHERE id >= lowest COLLATE "C")
+          + (SELECT count(*) FROM actions
+             WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+                    THEN 1 ELSE 0 END = 0
+                AND agent = whose COLLATE "C"
+                AND CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+                    THEN change ELSE id END >= lowest COLLATE "C") < hourly
+        FROM actions
+        WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+                THEN 1 ELSE 0 END = 1
+            AND agent = whose COLLATE "C";
+END
+$$;
 
 CREATE TABLE decisions (
     id         BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -172,7 +207,7 @@ CREATE TABLE audit (
     seq       BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     id        TEXT COLLATE "C" NOT NULL,
     at        BIGINT  NOT NULL,
-    author    TEXT    NOT NULL CHECK (author IN ('server', 'executor')),
+    author    author  NOT NULL,
     event     TEXT COLLATE "C"    NOT NULL,
     actor     TEXT COLLATE "C"    NOT NULL,
     action_id TEXT COLLATE "C" NOT NULL,
@@ -186,7 +221,8 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_by_action ON audit (action_id, seq) WHERE action_id <> '';
 CREATE INDEX audit_by_actor ON audit (actor, seq);
-CREATE INDEX audit_by_event ON audit (event, seq);
+-- Not the calls: most rows are calls, and who looks for them finds them by walking.
+CREATE INDEX audit_by_event ON audit (event, seq) WHERE event <> 'tool.called';
 -- Rows come in nearly the order of their times: a range of pages for each range of times is enough.
 CREATE INDEX audit_by_time ON audit USING brin (at) WITH (pages_per_range = 16);
 

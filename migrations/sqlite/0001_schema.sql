@@ -15,7 +15,8 @@ CREATE TABLE actions (
     name            TEXT    NOT NULL,
     uid             TEXT    NOT NULL,
     params          TEXT    NOT NULL,
-    params_hash     TEXT    NOT NULL,
+    -- Digest of kind, cluster, uid and params: what would be done to what.
+    change          TEXT    NOT NULL,
     agent           TEXT    NOT NULL,
     session         TEXT    NOT NULL,
     reason          TEXT    NOT NULL,
@@ -42,13 +43,20 @@ CREATE TABLE actions (
     -- Rows are kept in the order of their ids, which is that of creation: one tree less to write.
 ) STRICT, WITHOUT ROWID;
 
--- One live action for one caller and one change.
-CREATE UNIQUE INDEX actions_live ON actions (agent, uid, cluster, kind, params_hash)
-    WHERE state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate');
+-- One open action for one caller and one change; all that are open; and a caller's ended ones in the
+-- order of their ids: one index to write for a proposal instead of three.
+CREATE UNIQUE INDEX actions_slot ON actions (
+    (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+        THEN 1 ELSE 0 END),
+    agent,
+    (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+        THEN change ELSE id END));
+-- Written at an end only.
+CREATE INDEX actions_ended ON actions (state, id)
+    WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+        THEN 1 ELSE 0 END = 0;
 CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX actions_by_state ON actions (state, id);
-CREATE INDEX actions_by_agent ON actions (agent, id);
 CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';
 CREATE INDEX actions_leased ON actions (lease_token) WHERE lease_token IS NOT NULL;
 
@@ -182,10 +190,35 @@ CREATE TABLE audit (
     signature TEXT,
     CHECK ((author = 'executor') = (signature IS NOT NULL) AND (kid IS NULL) = (signature IS NULL))
 ) STRICT;
-CREATE INDEX audit_by_action ON audit (action_id, seq) WHERE action_id <> '';
-CREATE INDEX audit_by_actor ON audit (actor, seq);
-CREATE INDEX audit_by_event ON audit (event, seq);
-CREATE INDEX audit_by_time ON audit (at, seq);
+-- The index of the log: which rows have `action ID`, `actor NAME` or `event NAME`. Filled for 256 rows at
+-- once, since a page of it that is written for one row costs as much as the row. Not the event of
+-- calls: most rows are calls, and who looks for them finds them by walking.
+CREATE TABLE audit_index (
+    word TEXT    NOT NULL,
+    seq  INTEGER NOT NULL,
+    PRIMARY KEY (word, seq)
+) STRICT, WITHOUT ROWID;
+-- What the index covers. Rows after the last block are few: they are looked at one by one. With the
+-- times, whatever the clock did: the earliest of the block, the latest of it and all before it.
+CREATE TABLE audit_blocks (
+    last     INTEGER NOT NULL PRIMARY KEY,
+    earliest INTEGER NOT NULL,
+    latest   INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER audit_block AFTER INSERT ON audit WHEN NEW.seq % 256 = 0
+BEGIN
+    INSERT INTO audit_index
+        SELECT 'action ' || action_id, seq FROM audit WHERE action_id <> ''
+            AND seq > (SELECT COALESCE(max(last), 0) FROM audit_blocks)
+        UNION ALL SELECT 'actor ' || actor, seq FROM audit
+            WHERE seq > (SELECT COALESCE(max(last), 0) FROM audit_blocks)
+        UNION ALL SELECT 'event ' || event, seq FROM audit WHERE event <> 'tool.called'
+            AND seq > (SELECT COALESCE(max(last), 0) FROM audit_blocks)
+        ORDER BY 1, 2;
+    INSERT INTO audit_blocks
+        SELECT max(seq), min(at), max(max(at), (SELECT COALESCE(max(latest), 0) FROM audit_blocks))
+        FROM audit WHERE seq > (SELECT COALESCE(max(last), 0) FROM audit_blocks);
+END;
 
 -- What was said stays said.
 CREATE TRIGGER decisions_no_update BEFORE UPDATE ON decisions
@@ -208,3 +241,11 @@ CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
 CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
+CREATE TRIGGER audit_index_no_update BEFORE UPDATE ON audit_index
+BEGIN SELECT RAISE(ABORT, 'audit_index is append-only'); END;
+CREATE TRIGGER audit_index_no_delete BEFORE DELETE ON audit_index
+BEGIN SELECT RAISE(ABORT, 'audit_index is append-only'); END;
+CREATE TRIGGER audit_blocks_no_update BEFORE UPDATE ON audit_blocks
+BEGIN SELECT RAISE(ABORT, 'audit_blocks are append-only'); END;
+CREATE TRIGGER audit_blocks_no_delete BEFORE DELETE ON audit_blocks
+BEGIN SELECT RAISE(ABORT, 'audit_blocks are append-only'); END;

@@ -196,6 +196,11 @@ impl Database {
         }
     }
 
+    /// Where the two search differently.
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self.0.engine, Engine::Sqlite(_))
+    }
+
     /// On SQLite a claim takes the one write lock even when there is nothing to claim: look first.
     /// PostgreSQL looks and claims in one go.
     pub(crate) async fn anything(&self, pick: &str, args: Args) -> Result<bool, StoreError> {
@@ -252,8 +257,6 @@ impl Address {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| bad("not a well-formed address"))?
             .application_name(app_name)
-            // Our texts are fixed and their plans do not depend on the values: plan each once.
-            .options([("plan_cache_mode", "force_generic_plan")])
             .disable_statement_logging();
         Ok(Self::Postgres {
             url: shown,

@@ -3,7 +3,7 @@
 use countersign_domain::{ActionId, Inconsistent};
 
 /// Errors of every store call. Conflicts are not errors: see [`crate::Transition`].
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The address is of no known form.
     #[error(

@@ -19,6 +19,7 @@ mod sql;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod turns;
 
 pub use database::{Database, OpenOptions};
 pub use error::StoreError;

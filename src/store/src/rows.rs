@@ -51,6 +51,20 @@ fn reason(table: &'static str, code: &str, message: Option<String>) -> Result<Re
     Ok(Reason::new(parse::<Code>(table, code)?, message))
 }
 
+/// Actions that have not ended. Few: a caller's cap and their deadlines hold them few. Here and below
+/// word for word what the index `actions_slot` has, or the engines would not use it.
+pub(crate) const OPEN: &str = "CASE WHEN \
+     state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') \
+     THEN 1 ELSE 0 END = 1";
+/// Actions that have.
+pub(crate) const ENDED: &str = "CASE WHEN \
+     state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') \
+     THEN 1 ELSE 0 END = 0";
+/// Of an open action its change: there is one for each caller. Of an ended one its id.
+pub(crate) const SLOT: &str = "CASE WHEN \
+     state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') \
+     THEN change ELSE id END";
+
 /// The columns of [`ActionRow`]. The statement comes along as one text, `kid signature json`: one
 /// look into the other table instead of three. Neither of the first two can hold a space.
 pub(crate) const ACTION: &str = "id, version, state, kind, cluster, namespace, name, uid, params, \

@@ -6,17 +6,20 @@
 //! other and `changes()` tells whether the guard let the first one through; PostgreSQL runs one
 //! statement whose parts feed on the guarded one's rows.
 
+use std::sync::{Arc, OnceLock};
+
 use countersign_domain::ActionId;
 use jiff::Timestamp;
 
-use crate::Topic;
+use crate::{StoreError, Topic};
 
 /// A value to bind.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
-    Text(Option<String>),
+    /// Shared, since a verb that is tried again is bound again.
+    Text(Option<Arc<str>>),
     Int(Option<i64>),
-    Bytes(Vec<u8>),
+    Bytes(Arc<[u8]>),
 }
 
 /// The text as it will be read back: PostgreSQL cannot hold a zero character, and both engines get the
@@ -27,7 +30,10 @@ pub(crate) fn storable(text: &str) -> String {
 
 impl From<Option<&str>> for Value {
     fn from(text: Option<&str>) -> Self {
-        Self::Text(text.map(storable))
+        Self::Text(text.map(|text| match text.contains('\0') {
+            false => text.into(),
+            true => storable(text).into(),
+        }))
     }
 }
 
@@ -51,7 +57,7 @@ impl From<String> for Value {
 
 impl From<ActionId> for Value {
     fn from(id: ActionId) -> Self {
-        Self::Text(Some(id.to_string()))
+        Self::Text(Some(id.to_string().into()))
     }
 }
 
@@ -81,7 +87,7 @@ impl From<Option<Timestamp>> for Value {
 
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {
-        Self::Bytes(bytes.to_vec())
+        Self::Bytes(bytes.into())
     }
 }
 
@@ -99,31 +105,114 @@ pub(crate) use args;
 pub(crate) struct Write {
     /// SQLite: the whole transaction in one go.
     pub(crate) alone: &'static str,
-    /// SQLite: the same as one of several verbs in a transaction.
-    pub(crate) nested: &'static str,
-    /// SQLite: [`Write::TOGETHER`] of them in a row, as a part of a transaction.
-    pub(crate) together: &'static str,
-    /// How many statements one of them has in `together`.
-    pub(crate) statements: usize,
+    /// SQLite: one verb as a part of a transaction.
+    sqlite: String,
+    /// SQLite: 1, 2, 4... verbs as a part of a transaction; made when first used.
+    together: [OnceLock<Together>; Self::DOUBLINGS],
+    /// How many arguments one verb takes: as the highest `$` number says.
+    pub(crate) width: usize,
     pub(crate) postgres: &'static str,
+    /// PostgreSQL: any number of verbs as one statement. Each argument is an array; with rows that
+    /// come back stands, as column `n`, which verb they belong to.
+    pub(crate) arrays: Option<Arrays>,
     /// Whether anybody may be waiting for it.
     pub(crate) wakes: bool,
 }
 
+/// Equal verbs as one text on SQLite.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Together {
+    pub(crate) text: &'static str,
+    pub(crate) verbs: usize,
+    pub(crate) statements: usize,
+}
+
+/// Equal verbs as one statement on PostgreSQL.
+#[derive(Debug)]
+pub(crate) struct Arrays {
+    pub(crate) text: &'static str,
+    /// Whether verbs of different callers go together.
+    pub(crate) gather: bool,
+}
+
 impl Write {
-    /// How many equal verbs run as one text: each text of its own is a journey to the thread that
-    /// owns the connection and back, which costs about as much as what the verb does.
-    pub(crate) const TOGETHER: usize = 8;
+    const DOUBLINGS: usize = 6;
 
     /// Different text for each engine.
     pub(crate) fn pair(sqlite: &str, postgres: String) -> Self {
         Self {
             alone: format!("BEGIN IMMEDIATE; {sqlite}; COMMIT").leak(),
-            nested: format!("SAVEPOINT verb; {sqlite}; RELEASE verb").leak(),
-            together: repeated(sqlite).leak(),
-            statements: sqlite.split(';').count(),
+            sqlite: sqlite.to_owned(),
+            together: Default::default(),
+            width: repeated(sqlite, 1, "").1,
             postgres: postgres.leak(),
+            arrays: None,
             wakes: true,
+        }
+    }
+
+    /// One row of `width` values; many of them are one statement on either engine. `types` are
+    /// PostgreSQL's.
+    pub(crate) fn row(table_and_columns: &str, types: &[&str]) -> Self {
+        let insert = format!("INSERT INTO {table_and_columns}");
+        let row = Self::plain(&format!("{insert} VALUES ({})", numbered(1, types.len())));
+        let text = format!("{insert} SELECT * FROM {}", unnested(types));
+        row.in_arrays(text, false)
+    }
+
+    /// PostgreSQL: a text for any number of these.
+    pub(crate) fn in_arrays(mut self, text: String, gather: bool) -> Self {
+        let text = text.leak();
+        self.arrays = Some(Arrays { text, gather });
+        self
+    }
+
+    /// SQLite: the text for as many of `waiting` equal verbs as can run as one. Each text of its own
+    /// is a journey to the thread that owns the connection and back, which costs about as much as
+    /// what the verb does.
+    pub(crate) fn together(&self, waiting: usize) -> Together {
+        let doublings = (waiting.max(1).ilog2() as usize).min(Self::DOUBLINGS - 1);
+        let make = || self.repeat(1 << doublings);
+        match self.together.get(doublings) {
+            Some(made) => *made.get_or_init(make),
+            None => make(),
+        }
+    }
+
+    fn repeat(&self, verbs: usize) -> Together {
+        let (text, statements) = match self.sqlite.split_once(" VALUES ") {
+            // One row of arguments: many rows. Not numbered, since SQLite looks for each number
+            // among all.
+            Some((insert, row)) if row == format!("({})", numbered(1, self.width)) => {
+                let row = format!("({})", vec!["?"; self.width].join(", "));
+                let rows = vec![row; verbs].join(", ");
+                (format!("{insert} VALUES {rows}"), 1)
+            }
+            _ => (
+                repeated(&self.sqlite, verbs, "; ").0,
+                verbs * self.sqlite.split(';').count(),
+            ),
+        };
+        Together {
+            text: text.leak(),
+            verbs,
+            statements,
+        }
+    }
+
+    /// How many verbs these arguments are for; more than one are done all or none.
+    pub(crate) fn verbs(&self, args: &Args) -> Result<usize, StoreError> {
+        match args.len().checked_div(self.width) {
+            None if args.is_empty() => Ok(1),
+            Some(verbs) if verbs > 0 && verbs * self.width == args.len() => Ok(verbs),
+            _ => Err(StoreError::BadInput {
+                why: format!(
+                    "`{:.60}...` takes {} arguments, got {}",
+                    self.sqlite,
+                    self.width,
+                    args.len()
+                ),
+            }),
         }
     }
 
@@ -255,8 +344,16 @@ pub(crate) fn numbered(first: usize, width: usize) -> String {
     numbers.join(", ")
 }
 
-/// The text so many times, each with arguments of its own: `$1, $2; $3, $4; ...`.
-fn repeated(text: &str) -> String {
+/// `unnest($1::text[], $2::bigint[])`: a row for each verb.
+pub(crate) fn unnested(types: &[&str]) -> String {
+    let numbers = (1..).zip(types);
+    let arrays: Vec<String> = numbers.map(|(n, of)| format!("${n}::{of}[]")).collect();
+    format!("unnest({})", arrays.join(", "))
+}
+
+/// The text so many times, each with arguments of its own (`$1, $2; $3, $4; ...`), and how many
+/// arguments one takes.
+fn repeated(text: &str, times: usize, between: &str) -> (String, usize) {
     let mut parts = text.split('$');
     let head = parts.next().unwrap_or_default();
     // What follows each `$`: its number, and the text up to the next one.
@@ -269,7 +366,7 @@ fn repeated(text: &str) -> String {
         })
         .collect();
     let width = holes.iter().map(|(number, _)| *number).max().unwrap_or(0);
-    let copies: Vec<String> = (0..Write::TOGETHER)
+    let copies: Vec<String> = (0..times)
         .map(|copy| {
             let mut text = head.to_owned();
             for (number, rest) in &holes {
@@ -282,7 +379,7 @@ fn repeated(text: &str) -> String {
             text
         })
         .collect();
-    copies.join("; ")
+    (copies.join(between), width)
 }
 
 #[cfg(test)]
@@ -292,13 +389,41 @@ mod tests {
     #[test]
     fn repeated_texts_have_arguments_of_their_own() {
         let write = Write::plain("UPDATE a SET x = $2 WHERE id = $1");
+        let Together {
+            text,
+            verbs,
+            statements,
+        } = write.together(9);
+        assert_eq!((verbs, statements, write.width), (8, 8, 2));
         assert!(
-            write.together.starts_with(
+            text.starts_with(
                 "UPDATE a SET x = $2 WHERE id = $1; UPDATE a SET x = $4 WHERE id = $3; "
             )
         );
-        assert!(write.together.ends_with("x = $16 WHERE id = $15"));
-        assert_eq!(write.statements, 1);
+        assert!(text.ends_with("x = $16 WHERE id = $15"));
+        let sizes = [1, 3, 15, 16, 64].map(|waiting| write.together(waiting).verbs);
+        assert_eq!(sizes, [1, 2, 8, 16, 32]);
+        let arguments = |many| write.verbs(&vec![Value::Int(None); many]).ok();
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(arguments),
+            [None, None, Some(1), None, Some(2)]
+        );
+    }
+
+    #[test]
+    fn many_rows_are_one_statement() {
+        let write = Write::row("a (x, y)", &["text", "bigint"]);
+        let Together {
+            text,
+            verbs,
+            statements,
+        } = write.together(2);
+        assert_eq!(text, "INSERT INTO a (x, y) VALUES (?, ?), (?, ?)");
+        assert_eq!((verbs, statements), (2, 1));
+        assert_eq!(
+            write.arrays.unwrap().text,
+            "INSERT INTO a (x, y) SELECT * FROM unnest($1::text[], $2::bigint[])"
+        );
     }
 
     #[test]
@@ -332,6 +457,6 @@ mod tests {
         let Value::Text(Some(text)) = Value::from("a\0b") else {
             panic!()
         };
-        assert_eq!(text, "a\u{fffd}b");
+        assert_eq!(&*text, "a\u{fffd}b");
     }
 }

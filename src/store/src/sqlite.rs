@@ -1,9 +1,9 @@
-//! The SQLite engine: one owned writing connection in a task of its own, a small pool for reading.
+//! The SQLite engine: one writing connection on which callers take turns, a small pool for reading.
 //!
-//! The writer takes all verbs that wait, gives each a savepoint and commits them together, so that
-//! many callers share one fsync. Each verb is answered after the commit. Another process (the
-//! executor) has a writer of its own on the same file; `BEGIN IMMEDIATE` and the busy timeout keep
-//! the two in turn.
+//! All verbs that wait are committed together, so that many callers share one fsync; when one fails,
+//! each is tried again with a savepoint of its own. Each verb is answered after the commit. Another
+//! process (the executor) has a writer of its own on the same file; `BEGIN IMMEDIATE` and the busy
+//! timeout keep the two in turn.
 
 use std::fs::{File, OpenOptions as FileOptions};
 use std::io::ErrorKind;
@@ -16,40 +16,28 @@ use sqlx::sqlite::{
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{
-    Arguments, AssertSqlSafe, ConnectOptions, Connection, Either, Executor, SqliteConnection,
+    Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Either, Executor, SqliteConnection,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::StoreError;
 use crate::error::from_sqlx;
-use crate::sql::{Args, Value, Write};
+use crate::sql::{Args, Together, Value, Write};
+use crate::turns::{Done, Turns, Verb, Writer};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often another process's commits are looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(10);
-/// Verbs in one commit.
-const BATCH: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Sqlite {
     path: PathBuf,
-    jobs: mpsc::Sender<Job>,
+    writer: Turns<Connection>,
     readers: SqlitePool,
 }
 
-type Rows = Result<Vec<SqliteRow>, StoreError>;
-type Verb = (&'static Write, Args);
-
-#[derive(Debug)]
-enum Job {
-    Write {
-        write: &'static Write,
-        args: Args,
-        answer: oneshot::Sender<Rows>,
-    },
-    Close(oneshot::Sender<()>),
-}
+type Rows = Done<SqliteRow>;
 
 impl Sqlite {
     /// Takes over the connection that the schema was checked with.
@@ -59,12 +47,11 @@ impl Sqlite {
         max_readers: u32,
         committed: watch::Sender<u64>,
     ) -> Self {
-        let (jobs, queue) = mpsc::channel(1024);
-        let writer = Writer {
+        let writer = Connection {
             connection: writer,
             path: path.display().to_string(),
+            committed,
         };
-        tokio::spawn(writer.run(queue, committed));
         let readers = SqlitePoolOptions::new()
             .max_connections(max_readers.clamp(1, 8))
             .acquire_timeout(BUSY_TIMEOUT)
@@ -72,36 +59,26 @@ impl Sqlite {
             .connect_lazy_with(reader(path));
         Self {
             path: path.to_owned(),
-            jobs,
+            writer: Turns::new(vec![writer]),
             readers,
         }
     }
 
     pub(crate) async fn read(&self, text: String, args: Args) -> Rows {
-        sqlx::query_with(AssertSqlSafe(text), bind(&args)?)
+        sqlx::query_with(AssertSqlSafe(text), bind(args)?)
             .fetch_all(&self.readers)
             .await
             .map_err(|error| self.error(&error))
     }
 
-    /// A caller who goes away before the answer does not undo the verb.
     pub(crate) async fn write(&self, write: &'static Write, args: Args) -> Rows {
-        let (answer, answered) = oneshot::channel();
-        let job = Job::Write {
-            write,
-            args,
-            answer,
-        };
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
+        self.writer.run(write, args).await
     }
 
     pub(crate) async fn close(&self) {
-        let (closed, wait) = oneshot::channel();
         self.readers.close().await;
-        if self.jobs.send(Job::Close(closed)).await.is_ok() {
-            // Answered, or dropped by a writer that is gone already: closed either way.
-            wait.await.ok();
+        for writer in self.writer.close().await {
+            writer.close().await;
         }
     }
 
@@ -221,13 +198,13 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn bind(args: &[Value]) -> Result<SqliteArguments, StoreError> {
+fn bind(args: impl IntoIterator<Item = Value>) -> Result<SqliteArguments, StoreError> {
     let mut bound = SqliteArguments::default();
     for value in args {
         match value {
-            Value::Text(text) => bound.add(text.clone()),
-            Value::Int(number) => bound.add(*number),
-            Value::Bytes(bytes) => bound.add(bytes.clone()),
+            Value::Text(text) => bound.add(text),
+            Value::Int(number) => bound.add(number),
+            Value::Bytes(bytes) => bound.add(bytes),
         }
         .map_err(|error| StoreError::BadInput {
             why: error.to_string(),
@@ -237,118 +214,121 @@ fn bind(args: &[Value]) -> Result<SqliteArguments, StoreError> {
 }
 
 /// The one connection of this process that writes.
-struct Writer {
+struct Connection {
     connection: SqliteConnection,
     path: String,
+    committed: watch::Sender<u64>,
 }
 
-impl Writer {
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>, committed: watch::Sender<u64>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut closed = None;
-        while closed.is_none() && queue.recv_many(&mut batch, BATCH).await > 0 {
-            let mut verbs = Vec::with_capacity(batch.len());
-            let mut answers = Vec::with_capacity(batch.len());
-            for job in batch.drain(..) {
-                match job {
-                    Job::Write {
-                        write,
-                        args,
-                        answer,
-                    } => {
-                        verbs.push((write, args));
-                        answers.push((write.wakes, answer));
-                    }
-                    Job::Close(answer) => closed = Some(answer),
-                }
-            }
-            let results = self.commit(verbs).await;
-            let mut wakes = false;
-            for ((wake, answer), result) in answers.into_iter().zip(results) {
-                wakes |= wake && result.as_ref().is_ok_and(|rows| !rows.is_empty());
-                // Nobody waits any more: the verb stands all the same.
-                answer.send(result).ok();
-            }
-            if wakes {
-                bump(&committed);
-            }
-        }
-        // So that the file alone is a complete copy.
-        if let Err(error) = self.script("PRAGMA wal_checkpoint(TRUNCATE)", none()).await {
-            tracing::warn!(%error, "the write-ahead log was not written back");
-        }
-        self.connection.close().await.ok();
-        if let Some(answer) = closed {
-            answer.send(()).ok();
-        }
-    }
+impl Writer for Connection {
+    type Row = SqliteRow;
 
+    async fn commit(&mut self, verbs: Vec<Verb>) -> Vec<Rows> {
+        let wakes: Vec<bool> = verbs.iter().map(|(write, _)| write.wakes).collect();
+        let results = self.transaction(verbs).await;
+        let changed = |(wakes, rows): (&bool, &Rows)| {
+            *wakes && rows.as_ref().is_ok_and(|rows| !rows.is_empty())
+        };
+        if wakes.iter().zip(&results).any(changed) {
+            bump(&self.committed);
+        }
+        results
+    }
+}
+
+impl Connection {
     /// Runs verbs in one transaction; as many results as verbs, in their order.
-    async fn commit(&mut self, mut verbs: Vec<Verb>) -> Vec<Rows> {
-        if verbs.len() <= 1 {
-            let Some((write, args)) = verbs.pop() else {
-                return Vec::new();
-            };
-            let args = match bind(&args) {
-                Ok(args) => args,
-                Err(error) => return vec![Err(error)],
-            };
-            let result = self.script(write.alone, args).await;
+    async fn transaction(&mut self, mut verbs: Vec<Verb>) -> Vec<Rows> {
+        if let [(write, args)] = &mut *verbs
+            && write.width == args.len()
+        {
+            let result = self.script(write.alone, std::mem::take(args)).await;
             if result.is_err() {
                 self.roll_back().await;
             }
-            return vec![result.map_err(|error| from_sqlx(&error, &self.path))];
+            return vec![result];
         }
         // When one of them cannot be done, each is tried for itself.
         match self.commit_in_runs(&verbs).await {
-            Ok(results) => return results,
+            Ok(results) => return results.into_iter().map(Ok).collect(),
             Err(_) => self.roll_back().await,
         }
         match self.commit_one_by_one(&verbs).await {
             Ok(results) => results,
             Err(error) => {
                 self.roll_back().await;
-                verbs
-                    .iter()
-                    .map(|_| Err(from_sqlx(&error, &self.path)))
-                    .collect()
+                verbs.iter().map(|_| Err(error.clone())).collect()
             }
         }
     }
 
-    /// Equal verbs that follow each other share a text.
-    async fn commit_in_runs(&mut self, verbs: &[Verb]) -> Result<Vec<Rows>, StoreError> {
-        let path = self.path.clone();
-        let failed = |error: sqlx::Error| from_sqlx(&error, &path);
+    async fn commit_in_runs(&mut self, verbs: &[Verb]) -> Result<Vec<Vec<SqliteRow>>, StoreError> {
         let mut results = Vec::with_capacity(verbs.len());
-        self.script("BEGIN IMMEDIATE", none())
-            .await
-            .map_err(failed)?;
+        self.script("BEGIN IMMEDIATE", Args::new()).await?;
         for run in verbs.chunk_by(|(one, _), (next, _)| std::ptr::eq(*one, *next)) {
-            for part in run.chunks(Write::TOGETHER) {
-                if part.len() == Write::TOGETHER {
-                    results.extend(self.together(part).await?.into_iter().map(Ok));
-                    continue;
-                }
-                for (write, args) in part {
-                    let rows = self.script(write.nested, bind(args)?).await;
-                    results.push(Ok(rows.map_err(failed)?));
-                }
-            }
+            results.extend(self.equal(run).await?);
         }
-        self.script("COMMIT", none()).await.map_err(failed)?;
+        self.script("COMMIT", Args::new()).await?;
         Ok(results)
     }
 
-    /// So many equal verbs, and the rows of each.
-    async fn together(&mut self, verbs: &[Verb]) -> Result<Vec<Vec<SqliteRow>>, StoreError> {
+    async fn commit_one_by_one(&mut self, verbs: &[Verb]) -> Result<Vec<Rows>, StoreError> {
+        self.script("BEGIN IMMEDIATE", Args::new()).await?;
+        let mut results = Vec::with_capacity(verbs.len());
+        for verb in verbs {
+            self.script("SAVEPOINT verb", Args::new()).await?;
+            let rows = self.equal(std::slice::from_ref(verb)).await;
+            // When either fails the whole transaction is gone: an error for all of them.
+            let end = match &rows {
+                Ok(_) => "RELEASE verb",
+                Err(_) => "ROLLBACK TO verb; RELEASE verb",
+            };
+            self.script(end, Args::new()).await?;
+            results.push(rows.map(|rows| rows.into_iter().flatten().collect()));
+        }
+        self.script("COMMIT", Args::new()).await?;
+        Ok(results)
+    }
+
+    /// Equal verbs, in as few texts as can be; the rows of each.
+    async fn equal(&mut self, verbs: &[Verb]) -> Result<Vec<Vec<SqliteRow>>, StoreError> {
         let Some((write, _)) = verbs.first() else {
             return Ok(Vec::new());
         };
-        let args: Vec<Value> = verbs.iter().flat_map(|(_, args)| args.clone()).collect();
-        let query = sqlx::query_with(write.together, bind(&args)?);
-        let mut steps = (&mut self.connection).fetch_many(query);
+        // Whose each part is.
+        let mut owners = Vec::with_capacity(verbs.len());
+        for (index, (_, args)) in verbs.iter().enumerate() {
+            owners.extend(std::iter::repeat_n(index, write.verbs(args)?));
+        }
+        let mut args = verbs.iter().flat_map(|(_, args)| args.iter().cloned());
         let mut rows: Vec<Vec<SqliteRow>> = verbs.iter().map(|_| Vec::new()).collect();
+        let mut owners = &*owners;
+        while !owners.is_empty() {
+            let together = write.together(owners.len());
+            let (part, rest) = owners.split_at(together.verbs);
+            let bound = bind(args.by_ref().take(write.width * together.verbs))?;
+            self.together(together, bound, part, &mut rows).await?;
+            owners = rest;
+        }
+        Ok(rows)
+    }
+
+    /// One text. Anything but the expected number of statements would give one caller's rows to
+    /// another: an error.
+    async fn together(
+        &mut self,
+        together: Together,
+        args: SqliteArguments,
+        owners: &[usize],
+        rows: &mut [Vec<SqliteRow>],
+    ) -> Result<(), StoreError> {
+        let Together {
+            text, statements, ..
+        } = together;
+        let differs = |found: usize| StoreError::Database {
+            why: format!("`{text:.60}...` is {statements} statements, {found} were run"),
+        };
+        let mut steps = (&mut self.connection).fetch_many(sqlx::query_with(text, args));
         let mut done = 0;
         while let Some(step) = steps
             .try_next()
@@ -358,57 +338,41 @@ impl Writer {
             match step {
                 Either::Left(_) => done += 1,
                 Either::Right(row) => {
-                    if let Some(verb) = rows.get_mut(done / write.statements) {
-                        verb.push(row);
-                    }
+                    let owner = owners.get(done * owners.len() / statements);
+                    let verb = owner.and_then(|owner| rows.get_mut(*owner));
+                    verb.ok_or_else(|| differs(done + 1))?.push(row);
                 }
             }
         }
-        Ok(rows)
-    }
-
-    async fn commit_one_by_one(&mut self, verbs: &[Verb]) -> Result<Vec<Rows>, sqlx::Error> {
-        self.script("BEGIN IMMEDIATE", none()).await?;
-        let mut results = Vec::with_capacity(verbs.len());
-        for (write, args) in verbs {
-            let args = match bind(args) {
-                Ok(args) => args,
-                Err(error) => {
-                    results.push(Err(error));
-                    continue;
-                }
-            };
-            let result = self.script(write.nested, args).await;
-            if result.is_err() {
-                // When this fails the whole transaction is gone: an error for all of them.
-                self.script("ROLLBACK TO verb; RELEASE verb", none())
-                    .await?;
-            }
-            results.push(result.map_err(|error| from_sqlx(&error, &self.path)));
+        match done == statements {
+            true => Ok(()),
+            false => Err(differs(done)),
         }
-        self.script("COMMIT", none()).await?;
-        Ok(results)
     }
 
     /// Fails when the transaction is gone already, and then that is what we want.
     async fn roll_back(&mut self) {
-        self.script("ROLLBACK", none()).await.ok();
+        self.script("ROLLBACK", Args::new()).await.ok();
     }
 
     /// Runs every statement of the text to its end: stopping at the first row would leave the
     /// transaction open.
-    async fn script(
-        &mut self,
-        text: &'static str,
-        args: SqliteArguments,
-    ) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        sqlx::query_with(text, args)
+    async fn script(&mut self, text: &'static str, args: Args) -> Rows {
+        sqlx::query_with(text, bind(args)?)
             .fetch(&mut self.connection)
             .try_collect()
             .await
+            .map_err(|error| from_sqlx(&error, &self.path))
     }
-}
 
-fn none() -> SqliteArguments {
-    SqliteArguments::default()
+    async fn close(mut self) {
+        // So that the file alone is a complete copy.
+        if let Err(error) = self
+            .script("PRAGMA wal_checkpoint(TRUNCATE)", Args::new())
+            .await
+        {
+            tracing::warn!(%error, "the write-ahead log was not written back");
+        }
+        self.connection.close().await.ok();
+    }
 }

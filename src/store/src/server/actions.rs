@@ -10,14 +10,9 @@ use countersign_domain::{
 use jiff::Timestamp;
 
 use super::{ServerStore, before, get, transition};
-use crate::rows::{ACTION, ActionRow, event_args, parse, time, to_json};
-use crate::sql::{Follow, Write, args, storable};
+use crate::rows::{ACTION, ActionRow, ENDED, OPEN, SLOT, event_args, parse, time, to_json};
+use crate::sql::{AUDIT, AUDIT_WIDTH, Follow, Write, args, numbered, storable, unnested};
 use crate::{Cap, Caps, NewDecision, NextState, Proposed, StoreError, Topic, Transition};
-
-/// States in which a proposal still stands in the way of an equal one: all that are not terminal.
-/// Word for word the condition of the index `actions_live`, or SQLite would not use it.
-const LIVE: &str = "state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')";
-const WAITING: &str = "state IN ('checking', 'pending')";
 
 /// The executor committed its intent. A row that is `approved` all the same was changed by hand: only
 /// the executor can tell its end.
@@ -32,30 +27,84 @@ pub(crate) const TELL: [Topic; 3] = [
 ];
 
 /// $1-$10 event; $11 id, $12 kind, $13 cluster, $14 namespace, $15 name, $16 uid, $17 params,
-/// $18 params_hash, $19 agent, $20 session, $21 reason, $22 idempotency_key, $23 now, $24 cap of
-/// waiting ones, $25 cap of the last hour, $26 the lowest id of the last hour.
+/// $18 change, $19 agent, $20 session, $21 reason, $22 idempotency_key, $23 now, $24 cap of waiting
+/// ones, $25 cap of the last hour, $26 the lowest id of the last hour.
 pub(super) static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
-    let change = format!(
-        "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
-             params_hash, agent, session, reason, idempotency_key, created_at, updated_at) \
-         SELECT $11, 1, 'checking', $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $23 \
-         FROM (VALUES (1)) AS one WHERE ({COUNT_WAITING}) < $24 AND ({COUNT_HOUR}) < $25 \
-         ON CONFLICT DO NOTHING",
-        COUNT_WAITING = count_waiting("$19"),
-        COUNT_HOUR = count_hour("$19", "$26"),
-    );
     // Only the id comes back: the rest is known here, and reading 26 columns costs more.
-    Write::guarded(&change, "id", &[Follow::audit(1)])
+    let insert = |values: &str, from: &str, room: &str| {
+        format!(
+            "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
+                 change, agent, session, reason, idempotency_key, created_at, updated_at) \
+             SELECT {values} FROM {from} WHERE {room} ON CONFLICT DO NOTHING RETURNING id"
+        )
+    };
+    let row = |n: &dyn Fn(usize) -> String| {
+        let these = |from, to| (from..=to).map(n).collect::<Vec<_>>().join(", ");
+        let (first, rest, now) = (n(11), these(12, 22), n(23));
+        format!("{first}, 1, 'checking', {rest}, {now}, {now}")
+    };
+    let alone = |n| format!("${n}");
+    let sqlite = format!(
+        "{}; INSERT INTO {AUDIT} SELECT {} FROM (VALUES (1)) AS one WHERE changes() > 0",
+        insert(
+            &row(&alone),
+            "(VALUES (1)) AS one",
+            &format!(
+                "({}) < $24 AND {} < $25",
+                count_waiting("$19"),
+                count_hour("$19", "$26")
+            ),
+        ),
+        numbered(1, AUDIT_WIDTH),
+    );
+    // One process after the other looks whether there is room: see the function.
+    let postgres = format!(
+        "WITH changed AS ({}), follow AS (INSERT INTO {AUDIT} SELECT {} FROM changed) \
+         SELECT id FROM changed",
+        insert(
+            &row(&alone),
+            "(VALUES (1)) AS one",
+            "may_propose($19, $24, $25, $26)"
+        ),
+        numbered(1, AUDIT_WIDTH),
+    );
+    let column = |n| format!("a{n}");
+    let columns: Vec<String> = (1..=26).map(column).collect();
+    let types = columns
+        .iter()
+        .enumerate()
+        .map(|(index, _)| match index + 1 {
+            2 | 23 | 24 | 25 => "bigint",
+            _ => "text",
+        });
+    let arrays = format!(
+        "WITH asked AS (SELECT * FROM {} WITH ORDINALITY AS asked ({}, n)), \
+         changed AS ({}), \
+         follow AS (INSERT INTO {AUDIT} SELECT {} FROM asked JOIN changed ON id = a11 ORDER BY n) \
+         SELECT id, n FROM asked JOIN changed ON id = a11",
+        unnested(&types.collect::<Vec<_>>()),
+        columns.join(", "),
+        insert(&row(&column), "asked", "may_propose(a19, a24, a25, a26)"),
+        columns[..AUDIT_WIDTH].join(", "),
+    );
+    Write::pair(&sqlite, postgres).in_arrays(arrays, true)
 });
 
 /// Small, since the caps hold them small. No `LIMIT $n` here: SQLite plans such a statement anew
 /// each time it runs, which takes longer than the commit.
 fn count_waiting(agent: &str) -> String {
-    format!("SELECT count(*) FROM actions WHERE agent = {agent} AND {LIVE} AND {WAITING}")
+    format!(
+        "SELECT count(*) FROM actions WHERE {OPEN} AND agent = {agent} \
+         AND state IN ('checking', 'pending')"
+    )
 }
 
+/// What is open has its change in its slot, what has ended its id.
 fn count_hour(agent: &str, lowest: &str) -> String {
-    format!("SELECT count(*) FROM actions WHERE agent = {agent} AND id >= {lowest}")
+    format!(
+        "(SELECT count(*) FROM actions WHERE {OPEN} AND agent = {agent} AND id >= {lowest}) \
+         + (SELECT count(*) FROM actions WHERE {ENDED} AND agent = {agent} AND {SLOT} >= {lowest})"
+    )
 }
 
 /// $1-$10 event; $11 id, $12 version, $13 next state or null, $14 end code, $15 end message, $16 at,
@@ -97,7 +146,7 @@ const MAY_DECIDE: &str = "id = $11 AND version = $12 AND state IN ('pending', 'a
           AND $20 = 'web')";
 
 /// Columns that belong to being alive, cleared at an end.
-const ENDED: &str = "version = version + 1, updated_at = $14, ended_at = $14, end_code = $12, \
+const ENDING: &str = "version = version + 1, updated_at = $14, ended_at = $14, end_code = $12, \
      end_message = $13, held_code = NULL, held_message = NULL, held_since = NULL, retry_at = NULL, \
      lease_token = NULL, lease_holder = NULL, lease_until = NULL";
 
@@ -105,7 +154,7 @@ const ENDED: &str = "version = version + 1, updated_at = $14, ended_at = $14, en
 pub(super) static CANCEL: LazyLock<Write> = LazyLock::new(|| {
     Write::guarded(
         &format!(
-            "UPDATE actions SET state = 'cancelled', {ENDED} WHERE id = $11 AND agent = $15 \
+            "UPDATE actions SET state = 'cancelled', {ENDING} WHERE id = $11 AND agent = $15 \
              AND (state IN ('checking', 'pending') OR (state = 'approved' \
                   AND (lease_token IS NULL OR lease_until <= $14))) AND NOT {BEGUN}"
         ),
@@ -118,7 +167,7 @@ pub(super) static CANCEL: LazyLock<Write> = LazyLock::new(|| {
 pub(super) static EXPIRE: LazyLock<Write> = LazyLock::new(|| {
     Write::guarded(
         &format!(
-            "UPDATE actions SET state = 'expired', {ENDED} WHERE id = $11 AND version = $15 \
+            "UPDATE actions SET state = 'expired', {ENDING} WHERE id = $11 AND version = $15 \
              AND (state IN ('checking', 'pending') OR (state = 'approved' \
                   AND (lease_token IS NULL OR lease_until <= $14))) AND NOT {BEGUN}"
         ),
@@ -143,8 +192,7 @@ struct Due {
 
 impl ServerStore {
     /// Stores a proposal in state `checking`, unless it is there already or a cap forbids it.
-    /// `event` is written only when it is stored. On PostgreSQL callers that propose in the very
-    /// same moment may pass a cap together, by at most as many as there are connections.
+    /// `event` is written only when it is stored.
     pub async fn propose(
         &self,
         proposal: &Proposal,
@@ -154,7 +202,7 @@ impl ServerStore {
         event: AuditEvent,
     ) -> Result<Proposed, StoreError> {
         let params = to_json(&proposal.params)?;
-        let hash = params_hash(&proposal.params)?;
+        let change = change(proposal)?;
         let target = &proposal.target;
         let lowest = lowest_id(before(now, 3600));
         let mut values = event_args(&event, None)?;
@@ -166,7 +214,7 @@ impl ServerStore {
             &target.name,
             &target.uid,
             &params,
-            &hash,
+            &change,
             &proposal.agent,
             &proposal.session,
             &proposal.reason,
@@ -182,7 +230,7 @@ impl ServerStore {
             if !stored.is_empty() {
                 return Ok(Proposed::Created(created(proposal, id, now)));
             }
-            if let Some(found) = self.in_the_way(proposal, &hash, caps, &lowest).await? {
+            if let Some(found) = self.in_the_way(proposal, &change, caps, &lowest).await? {
                 return Ok(found);
             }
         }
@@ -192,7 +240,7 @@ impl ServerStore {
     async fn in_the_way(
         &self,
         proposal: &Proposal,
-        hash: &str,
+        change: &str,
         caps: Caps,
         lowest: &str,
     ) -> Result<Option<Proposed>, StoreError> {
@@ -208,24 +256,14 @@ impl ServerStore {
                 false => Proposed::KeyReused(found.id),
             }));
         }
-        let target = &proposal.target;
-        let text = format!(
-            "SELECT {ACTION} FROM actions WHERE agent = $1 AND uid = $2 AND cluster = $3 \
-             AND kind = $4 AND params_hash = $5 AND {LIVE}"
-        );
-        let equal = args![
-            agent,
-            &target.uid,
-            &target.cluster,
-            proposal.kind.as_str(),
-            hash
-        ];
-        let mut rows: Vec<ActionRow> = self.db.read(text, equal).await?;
+        let text =
+            format!("SELECT {ACTION} FROM actions WHERE {OPEN} AND agent = $1 AND {SLOT} = $2");
+        let mut rows: Vec<ActionRow> = self.db.read(text, args![agent, change]).await?;
         if let Some(row) = rows.pop() {
             return Ok(Some(Proposed::Existing(row.action()?)));
         }
         let text = format!(
-            "SELECT ({}), ({})",
+            "SELECT ({}), {}",
             count_waiting("$1"),
             count_hour("$1", "$2")
         );
@@ -274,9 +312,10 @@ impl ServerStore {
     ) -> Result<Option<(ActionId, Reason, Timestamp)>, StoreError> {
         let text = "SELECT id, end_code, end_message, ended_at FROM actions WHERE agent = $1 \
              AND uid = $2 AND ended_at > $3 AND state = 'rejected' AND cluster = $4 \
-             AND params_hash = $5 ORDER BY ended_at DESC LIMIT 1";
-        let hash = params_hash(params)?;
-        let values = args![agent, &target.uid, since, &target.cluster, hash];
+             AND params = $5 ORDER BY ended_at DESC LIMIT 1";
+        // Sorted by name: equal parameters are equal texts.
+        let params = to_json(params)?;
+        let values = args![agent, &target.uid, since, &target.cluster, params];
         let rows: Vec<(String, String, String, i64)> = self.db.read(text, values).await?;
         let Some((id, code, message, at)) = rows.into_iter().next() else {
             return Ok(None);
@@ -417,7 +456,7 @@ fn created(proposal: &Proposal, id: ActionId, now: Timestamp) -> Action {
 pub(crate) static DUE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT id, state, version FROM actions \
-         WHERE state IN ('checking', 'pending', 'approved') AND CASE state \
+         WHERE {OPEN} AND state IN ('checking', 'pending', 'approved') AND CASE state \
              WHEN 'checking' THEN created_at <= $2 \
              WHEN 'pending' THEN decide_by <= $1 \
              ELSE execute_by <= $1 AND (lease_token IS NULL OR lease_until <= $1) END \
@@ -439,9 +478,11 @@ fn why_expired(state: StateName) -> Reason {
     }
 }
 
-/// Equal parameters, equal text.
-fn params_hash(params: &BTreeMap<String, String>) -> Result<String, StoreError> {
-    let text = canonical_json(params).map_err(|error| StoreError::BadInput {
+/// What is asked for and of what, so that an equal proposal is known: the same text, and nothing else.
+fn change(proposal: &Proposal) -> Result<String, StoreError> {
+    let Target { cluster, uid, .. } = &proposal.target;
+    let change = (proposal.kind.as_str(), cluster, uid, &proposal.params);
+    let text = canonical_json(&change).map_err(|error| StoreError::BadInput {
         why: format!("params: {error}"),
     })?;
     Ok(digest_text(&text).to_string())

@@ -1,6 +1,8 @@
 //! What the server may do with the store. One file for each subject; all of them are one port.
 
 mod actions;
+mod audit;
+mod filter;
 mod outbox;
 mod reading;
 mod sessions;
@@ -34,12 +36,14 @@ impl ServerStore {
 #[cfg(test)]
 pub(crate) use {
     actions::DUE,
+    audit::{search, story},
     outbox::{OPEN_TICKETS, PICK as OUTBOX_PICK},
-    reading::{GAUGES, OUTBOX_GAUGES},
+    reading::{GAUGES, OUTBOX_GAUGES, list},
 };
 #[cfg(test)]
 pub(crate) const VERBS: &[&std::sync::LazyLock<crate::sql::Write>] = &[
     &actions::PROPOSE,
+    &audit::AUDIT_ROW,
     &actions::DECIDE,
     &actions::CANCEL,
     &actions::EXPIRE,

@@ -6,7 +6,7 @@ use countersign_domain::{ActionId, AuditEvent, StateName};
 use jiff::{SignedDuration, Timestamp};
 
 use super::ServerStore;
-use crate::rows::{OUTBOX, OutboxRow, TICKET, TicketRow, event_args, parse};
+use crate::rows::{OPEN, OUTBOX, OutboxRow, TICKET, TicketRow, event_args, parse};
 use crate::sql::{Follow, Write, args};
 use crate::{OutboxItem, StoreError, Ticket, Topic};
 
@@ -61,7 +61,7 @@ pub(super) static TICKET_RECORD: LazyLock<Write> = LazyLock::new(|| {
 pub(crate) static OPEN_TICKETS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {TICKET}, state FROM actions JOIN tickets ON tickets.action_id = actions.id \
-         WHERE state IN ('pending', 'approved') AND actions.id > $1 ORDER BY actions.id LIMIT $2"
+         WHERE {OPEN} AND state IN ('pending', 'approved') AND actions.id > $1 ORDER BY actions.id LIMIT $2"
     )
 });
 

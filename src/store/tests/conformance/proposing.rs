@@ -8,10 +8,13 @@ use crate::on_both_engines;
 use crate::world::*;
 
 async fn try_propose(world: &World, proposal: &Proposal, caps: Caps) -> Proposed {
+    try_propose_with(&world.server, proposal, caps).await
+}
+
+async fn try_propose_with(store: &ServerStore, proposal: &Proposal, caps: Caps) -> Proposed {
     let id = id_at(now());
     let event = server_event(EventName::Proposed, now()).about(id);
-    world
-        .server
+    store
         .propose(proposal, id, caps, now(), event)
         .await
         .unwrap()
@@ -141,6 +144,61 @@ on_both_engines! {
         let event = server_event(EventName::Proposed, at).about(id);
         let proposed = world.server.propose(&proposal("d"), id, caps, at, event).await.unwrap();
         assert!(matches!(proposed, Proposed::Created(_)));
+    }
+
+    async fn caps_hold_when_many_propose_at_once(world: World) {
+        let mut handles = vec![world.server_db.clone()];
+        for _ in 0..3 {
+            handles.push(world.another_server().await);
+        }
+        let caps = Caps { pending: 7, per_hour: 1000 };
+        for (agent, caps, what, limit) in [
+            ("claude", caps, Cap::Pending, 7),
+            ("cursor", Caps { pending: 1000, per_hour: 5 }, Cap::PerHour, 5),
+            // A cap that is nearly reached.
+            ("claude", Caps { pending: 9, per_hour: 1000 }, Cap::Pending, 2),
+        ] {
+            let results = join_all((0..60).map(|n| {
+                let store = handles[n % handles.len()].server();
+                let wanted = Proposal { agent: agent.into(), ..proposal(&format!("web-{limit}-{n}")) };
+                async move { try_propose_with(&store, &wanted, caps).await }
+            }))
+            .await;
+            let created = results.iter().filter(|it| matches!(it, Proposed::Created(_))).count();
+            let over = results.iter()
+                .filter(|it| matches!(it, Proposed::OverCap { what: named, .. } if *named == what))
+                .count();
+            assert_eq!((created, over), (limit, 60 - limit), "{agent}: {results:?}");
+        }
+        assert_eq!(world.audit_count().await, 7 + 5 + 2, "an event for each that was stored");
+        for handle in handles.split_off(1) {
+            handle.close().await;
+        }
+    }
+
+    async fn a_caller_who_goes_away_neither_undoes_nor_harms(world: World) {
+        let mut ids = Vec::new();
+        for round in 0..20 {
+            // The one who leaves is at work for the others: whoever comes first runs its own verb.
+            let (leaves, stay) = (proposal(&format!("a-{round}")), proposal(&format!("b-{round}")));
+            let caps = Caps { pending: 1000, per_hour: 1000 };
+            let mut leaving = Box::pin(try_propose_with(&world.server, &leaves, caps));
+            let mut staying = Box::pin(try_propose_with(&world.server, &stay, caps));
+            assert!(futures::poll!(&mut leaving).is_pending());
+            assert!(futures::poll!(&mut staying).is_pending());
+            drop(leaving);
+            let Proposed::Created(stayed) = staying.await else { panic!() };
+            ids.push(stayed.id);
+        }
+        let expected = ids.len() * 2;
+        // What was begun is finished all the same.
+        for _ in 0..200 {
+            if world.audit_count().await == expected {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(world.audit_count().await, expected);
     }
 
     async fn of_equal_proposals_at_once_exactly_one_is_created(world: World) {

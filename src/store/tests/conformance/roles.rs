@@ -23,7 +23,7 @@ async fn may(role: Role, text: &str) -> bool {
 async fn each_role_has_exactly_its_rights() {
     use Role::{Executor, Migrator, Server};
     let action = "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
-         params_hash, agent, session, reason, created_at, updated_at) \
+         change, agent, session, reason, created_at, updated_at) \
          SELECT '', 1, '', '', '', '', '', '', '', '', '', '', '', 0, 0 WHERE false";
     let some = |table: &str| match table {
         "decisions" => "INSERT INTO decisions (action_id) SELECT '' WHERE false".to_owned(),

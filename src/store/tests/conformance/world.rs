@@ -122,6 +122,15 @@ impl World {
         }
     }
 
+    /// One more server process on the same database.
+    pub async fn another_server(&self) -> Database {
+        let url = match &self.by_hand {
+            ByHand::Sqlite(path) => format!("sqlite://{}", path.display()),
+            ByHand::Postgres(name) => ThrowawayPostgres::shared().await.url_of(name, Role::Server),
+        };
+        Database::open(&url, OpenOptions::default()).await.unwrap()
+    }
+
     pub fn signed_event(
         &self,
         name: EventName,
