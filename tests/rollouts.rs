@@ -313,10 +313,10 @@ async fn nodes_and_workloads_add_up(scene: &Scene<'_>) {
         "the manifests grant every read"
     );
     // The Deployment has no labels of its own, so a selector finds none.
-    let none = json!({"namespace": "shop", "selector": "app=web"});
+    let none = json!({"namespace": "shop", "label_selector": "app=web"});
     let none = scene.ask("list_workloads", none).await;
     assert_eq!(none.value["workloads_seen"], 0);
-    let wrong = json!({"namespace": "shop", "selector": "app=="});
+    let wrong = json!({"namespace": "shop", "label_selector": "app=="});
     let wrong = scene.ai.call("list_workloads", wrong).await.unwrap();
     assert!(!wrong.text.contains("unexpected"), "{}", wrong.text);
 
