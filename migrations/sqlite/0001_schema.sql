@@ -220,6 +220,39 @@ BEGIN
         FROM audit WHERE seq > (SELECT COALESCE(max(last), 0) FROM audit_blocks);
 END;
 
+-- A proposal as one statement, or any number of them: a row of a statement costs less than a statement.
+-- What a cap forbids, or what is there already, is left out and does not come back.
+CREATE VIEW proposals (event_id, event_at, author, event, actor, about, outcome, json, kid, signature,
+    id, kind, cluster, namespace, name, uid, params, change, agent, session, reason, idempotency_key,
+    at, waiting, hourly, lowest, n)
+AS SELECT '', 0, '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', 0, 0, 0, '', 0;
+CREATE TRIGGER propose INSTEAD OF INSERT ON proposals
+BEGIN
+    INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, change,
+        agent, session, reason, idempotency_key, created_at, updated_at)
+    SELECT NEW.id, 1, 'checking', NEW.kind, NEW.cluster, NEW.namespace, NEW.name, NEW.uid,
+        NEW.params, NEW.change, NEW.agent, NEW.session, NEW.reason, NEW.idempotency_key, NEW.at, NEW.at
+    WHERE (SELECT count(*) FROM actions
+            WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+                THEN 1 ELSE 0 END = 1
+                AND agent = NEW.agent AND state IN ('checking', 'pending')) < NEW.waiting
+        AND (SELECT count(*) FROM actions
+            WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+                THEN 1 ELSE 0 END = 1
+                AND agent = NEW.agent AND id >= NEW.lowest)
+          + (SELECT count(*) FROM actions
+            WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+                THEN 1 ELSE 0 END = 0
+                AND agent = NEW.agent
+                AND CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
+                    THEN change ELSE id END >= NEW.lowest) < NEW.hourly
+    ON CONFLICT DO NOTHING;
+    SELECT RAISE(IGNORE) WHERE changes() = 0;
+    INSERT INTO audit (id, at, author, event, actor, action_id, outcome, json, kid, signature)
+    VALUES (NEW.event_id, NEW.event_at, NEW.author, NEW.event, NEW.actor, NEW.about, NEW.outcome,
+        NEW.json, NEW.kid, NEW.signature);
+END;
+
 -- What was said stays said.
 CREATE TRIGGER decisions_no_update BEFORE UPDATE ON decisions
 BEGIN SELECT RAISE(ABORT, 'decisions are append-only'); END;

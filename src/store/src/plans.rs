@@ -37,16 +37,13 @@ fn reads() -> Vec<String> {
     ]
     .into();
     texts.push(server::story(true));
+    texts.push(server::counts());
     texts.extend(lists());
     texts.extend(executor::picks().map(str::to_owned));
     for write in writes() {
-        let body = write.alone.strip_prefix("BEGIN IMMEDIATE; ").unwrap();
-        texts.extend(
-            body.strip_suffix("; COMMIT")
-                .unwrap()
-                .split("; ")
-                .map(str::to_owned),
-        );
+        let body = write.alone.strip_prefix("BEGIN IMMEDIATE; ");
+        let body = body.map_or(write.alone, |body| body.strip_suffix("; COMMIT").unwrap());
+        texts.extend(body.split("; ").map(str::to_owned));
     }
     texts
 }

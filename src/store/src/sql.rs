@@ -107,6 +107,8 @@ pub(crate) struct Write {
     pub(crate) alone: &'static str,
     /// SQLite: one verb as a part of a transaction.
     sqlite: String,
+    /// SQLite: what stands before and after the rows, when each verb is a row of one statement.
+    rows: Option<(String, String)>,
     /// SQLite: 1, 2, 4... verbs as a part of a transaction; made when first used.
     together: [OnceLock<Together>; Self::DOUBLINGS],
     /// How many arguments one verb takes: as the highest `$` number says.
@@ -125,6 +127,8 @@ pub(crate) struct Together {
     pub(crate) text: &'static str,
     pub(crate) verbs: usize,
     pub(crate) statements: usize,
+    /// Rows that come back say in their last column which verb they belong to.
+    pub(crate) numbered: bool,
 }
 
 /// Equal verbs as one statement on PostgreSQL.
@@ -143,6 +147,7 @@ impl Write {
         Self {
             alone: format!("BEGIN IMMEDIATE; {sqlite}; COMMIT").leak(),
             sqlite: sqlite.to_owned(),
+            rows: None,
             together: Default::default(),
             width: repeated(sqlite, 1, "").1,
             postgres: postgres.leak(),
@@ -155,9 +160,25 @@ impl Write {
     /// PostgreSQL's.
     pub(crate) fn row(table_and_columns: &str, types: &[&str]) -> Self {
         let insert = format!("INSERT INTO {table_and_columns}");
-        let row = Self::plain(&format!("{insert} VALUES ({})", numbered(1, types.len())));
+        let mut row = Self::plain(&format!("{insert} VALUES ({})", numbered(1, types.len())));
+        row.rows = Some((insert.clone(), String::new()));
         let text = format!("{insert} SELECT * FROM {}", unnested(types));
         row.in_arrays(text, false)
+    }
+
+    /// SQLite: a row into a view with this many columns and a last one, the verb's number; its trigger
+    /// does the work and leaves out what is not to be.
+    pub(crate) fn through(view: &str, width: usize, returning: &str, postgres: String) -> Self {
+        let (insert, after) = (
+            format!("INSERT INTO {view}"),
+            format!(" RETURNING {returning}, n"),
+        );
+        let values = numbered(1, width);
+        let mut write = Self::pair(&format!("{insert} VALUES ({values}, 0){after}"), postgres);
+        write.rows = Some((insert, after));
+        // One statement is a transaction of its own.
+        write.alone = write.repeat(1).text;
+        write
     }
 
     /// PostgreSQL: a text for any number of these.
@@ -180,23 +201,27 @@ impl Write {
     }
 
     fn repeat(&self, verbs: usize) -> Together {
-        let (text, statements) = match self.sqlite.split_once(" VALUES ") {
-            // One row of arguments: many rows. Not numbered, since SQLite looks for each number
-            // among all.
-            Some((insert, row)) if row == format!("({})", numbered(1, self.width)) => {
-                let row = format!("({})", vec!["?"; self.width].join(", "));
-                let rows = vec![row; verbs].join(", ");
-                (format!("{insert} VALUES {rows}"), 1)
-            }
-            _ => (
-                repeated(&self.sqlite, verbs, "; ").0,
-                verbs * self.sqlite.split(';').count(),
-            ),
+        let Some((before, after)) = &self.rows else {
+            return Together {
+                text: repeated(&self.sqlite, verbs, "; ").0.leak(),
+                verbs,
+                statements: verbs * self.sqlite.split(';').count(),
+                numbered: false,
+            };
         };
+        // Not numbered as `$1`, since SQLite looks for each number among all.
+        let places = vec!["?"; self.width].join(", ");
+        let numbered = !after.is_empty();
+        let row = |verb| match numbered {
+            true => format!("({places}, {verb})"),
+            false => format!("({places})"),
+        };
+        let rows: Vec<String> = (0..verbs).map(row).collect();
         Together {
-            text: text.leak(),
+            text: format!("{before} VALUES {}{after}", rows.join(", ")).leak(),
             verbs,
-            statements,
+            statements: 1,
+            numbered,
         }
     }
 
@@ -393,6 +418,7 @@ mod tests {
             text,
             verbs,
             statements,
+            ..
         } = write.together(9);
         assert_eq!((verbs, statements, write.width), (8, 8, 2));
         assert!(
@@ -417,6 +443,7 @@ mod tests {
             text,
             verbs,
             statements,
+            ..
         } = write.together(2);
         assert_eq!(text, "INSERT INTO a (x, y) VALUES (?, ?), (?, ?)");
         assert_eq!((verbs, statements), (2, 1));
@@ -450,6 +477,21 @@ mod tests {
              follow_1 AS (INSERT INTO c (y) SELECT $5 FROM (VALUES (1)) AS one, changed WHERE $5 IS NOT NULL) \
              SELECT * FROM changed"
         );
+    }
+
+    #[test]
+    fn rows_of_a_view_say_whose_they_are() {
+        let write = Write::through("v", 2, "id", String::new());
+        assert_eq!(
+            write.alone,
+            "INSERT INTO v VALUES (?, ?, 0) RETURNING id, n"
+        );
+        let two = write.together(3);
+        assert_eq!(
+            two.text,
+            "INSERT INTO v VALUES (?, ?, 0), (?, ?, 1) RETURNING id, n"
+        );
+        assert_eq!((two.verbs, two.statements, two.numbered), (2, 1, true));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use sqlx::sqlite::{
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{
-    Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Either, Executor, SqliteConnection,
+    Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Either, Executor, Row,
+    SqliteConnection,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -213,6 +214,12 @@ fn bind(args: impl IntoIterator<Item = Value>) -> Result<SqliteArguments, StoreE
     Ok(bound)
 }
 
+/// The last column.
+fn number(row: &SqliteRow) -> Result<usize, sqlx::Error> {
+    let number: i64 = row.try_get(row.len().saturating_sub(1))?;
+    usize::try_from(number).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
 /// The one connection of this process that writes.
 struct Connection {
     connection: SqliteConnection,
@@ -323,7 +330,10 @@ impl Connection {
         rows: &mut [Vec<SqliteRow>],
     ) -> Result<(), StoreError> {
         let Together {
-            text, statements, ..
+            text,
+            statements,
+            numbered,
+            ..
         } = together;
         let differs = |found: usize| StoreError::Database {
             why: format!("`{text:.60}...` is {statements} statements, {found} were run"),
@@ -338,8 +348,11 @@ impl Connection {
             match step {
                 Either::Left(_) => done += 1,
                 Either::Right(row) => {
-                    let owner = owners.get(done * owners.len() / statements);
-                    let verb = owner.and_then(|owner| rows.get_mut(*owner));
+                    let index = match numbered {
+                        true => number(&row).map_err(|error| from_sqlx(&error, &self.path))?,
+                        false => done * owners.len() / statements,
+                    };
+                    let verb = owners.get(index).and_then(|owner| rows.get_mut(*owner));
                     verb.ok_or_else(|| differs(done + 1))?.push(row);
                 }
             }

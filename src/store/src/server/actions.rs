@@ -30,7 +30,7 @@ pub(crate) const TELL: [Topic; 3] = [
 /// $18 change, $19 agent, $20 session, $21 reason, $22 idempotency_key, $23 now, $24 cap of waiting
 /// ones, $25 cap of the last hour, $26 the lowest id of the last hour.
 pub(super) static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
-    // Only the id comes back: the rest is known here, and reading 26 columns costs more.
+    // SQLite has the same in the trigger `propose`. Only the id comes back: the rest is known here, and reading 26 columns costs more.
     let insert = |values: &str, from: &str, room: &str| {
         format!(
             "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
@@ -44,19 +44,6 @@ pub(super) static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
         format!("{first}, 1, 'checking', {rest}, {now}, {now}")
     };
     let alone = |n| format!("${n}");
-    let sqlite = format!(
-        "{}; INSERT INTO {AUDIT} SELECT {} FROM (VALUES (1)) AS one WHERE changes() > 0",
-        insert(
-            &row(&alone),
-            "(VALUES (1)) AS one",
-            &format!(
-                "({}) < $24 AND {} < $25",
-                count_waiting("$19"),
-                count_hour("$19", "$26")
-            ),
-        ),
-        numbered(1, AUDIT_WIDTH),
-    );
     // One process after the other looks whether there is room: see the function.
     let postgres = format!(
         "WITH changed AS ({}), follow AS (INSERT INTO {AUDIT} SELECT {} FROM changed) \
@@ -87,11 +74,10 @@ pub(super) static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
         insert(&row(&column), "asked", "may_propose(a19, a24, a25, a26)"),
         columns[..AUDIT_WIDTH].join(", "),
     );
-    Write::pair(&sqlite, postgres).in_arrays(arrays, true)
+    Write::through("proposals", columns.len(), "id", postgres).in_arrays(arrays, true)
 });
 
-/// Small, since the caps hold them small. No `LIMIT $n` here: SQLite plans such a statement anew
-/// each time it runs, which takes longer than the commit.
+/// Small, since the caps hold them small.
 fn count_waiting(agent: &str) -> String {
     format!(
         "SELECT count(*) FROM actions WHERE {OPEN} AND agent = {agent} \
@@ -190,6 +176,13 @@ struct Due {
     version: i64,
 }
 
+/// What the caps count: as the trigger and the function that hold them. $1 agent, $2 the lowest id of
+/// the last hour.
+pub(crate) fn counts() -> String {
+    let (waiting, hour) = (count_waiting("$1"), count_hour("$1", "$2"));
+    format!("SELECT ({waiting}), {hour}")
+}
+
 impl ServerStore {
     /// Stores a proposal in state `checking`, unless it is there already or a cap forbids it.
     /// `event` is written only when it is stored.
@@ -262,11 +255,7 @@ impl ServerStore {
         if let Some(row) = rows.pop() {
             return Ok(Some(Proposed::Existing(row.action()?)));
         }
-        let text = format!(
-            "SELECT ({}), {}",
-            count_waiting("$1"),
-            count_hour("$1", "$2")
-        );
+        let text = counts();
         let counts: Vec<(i64, i64)> = self.db.read(text, args![agent, lowest]).await?;
         Ok(counts.first().and_then(|(waiting, hour)| {
             if *waiting >= i64::from(caps.pending) {

@@ -35,7 +35,7 @@ impl ServerStore {
 /// Those whose plans are tested.
 #[cfg(test)]
 pub(crate) use {
-    actions::DUE,
+    actions::{DUE, counts},
     audit::{search, story},
     outbox::{OPEN_TICKETS, PICK as OUTBOX_PICK},
     reading::{GAUGES, OUTBOX_GAUGES, list},
