@@ -26,13 +26,15 @@ const fn point(name: &'static str, evictions: usize, ends: &'static [&'static st
 }
 
 const EXECUTOR: &[Point] = &[
+    // First: their end is certain when nothing that was sent can arrive any more, after two minutes
+    // that the others fill.
+    point("spent.after", 0, &["failed"]),
+    point("evict.before", 0, &["failed"]),
     point("admission.before", 1, &["succeeded"]),
     point("admission.after", 1, &["succeeded"]),
     // From the committed intent on, nothing is ever sent by a successor.
     point("intent.after", 0, &["failed"]),
     point("spent.before", 0, &["failed"]),
-    point("spent.after", 0, &["failed"]),
-    point("evict.before", 0, &["failed"]),
     point("evict.after", 1, &["succeeded"]),
     point("outcome.before", 1, &["succeeded"]),
     point("outcome.after", 1, &["succeeded"]),

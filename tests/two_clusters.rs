@@ -43,32 +43,46 @@ impl Side {
         ]
     }
 
-    /// Medians of the four questions, each answered rightly every time.
-    async fn medians(&self, ai: &Ai) -> [Duration; 4] {
-        let mut medians = [Duration::ZERO; 4];
-        for (at, (tool, arguments)) in self.questions().into_iter().enumerate() {
-            let mut taken = Vec::new();
-            for _ in 0..21 {
+    /// Medians of the four questions, each answered rightly every time, and of a question that no
+    /// cluster is asked for: it tells how busy this machine is.
+    async fn medians(&self, ai: &Ai) -> ([Duration; 4], Duration) {
+        let mut taken: [Vec<Duration>; 5] = Default::default();
+        for _ in 0..21 {
+            for (at, (tool, arguments)) in self.questions().into_iter().enumerate() {
                 let (answer, took) = timed(ai, tool, &arguments).await;
                 assert!(!answer.is_error, "{tool} {arguments}: {}", answer.text);
                 assert!(answer.text.contains(&self.pod), "{}", answer.text);
                 let source = answer.str("source");
                 assert!(!source.starts_with("old"), "{source}");
-                assert!(took < LONGEST, "{tool} {arguments} took {took:?}");
-                taken.push(took);
+                taken[at].push(took);
             }
-            taken.sort_unstable();
-            medians[at] = taken[taken.len() / 2];
+            taken[4].push(timed(ai, "list_actions", &json!({})).await.1);
         }
-        medians
+        let [medians @ .., busy] = taken.map(|mut taken| {
+            taken.sort_unstable();
+            // One call may be unlucky on a busy machine. Two are none.
+            assert!(taken[taken.len() - 2] < LONGEST, "{taken:?}");
+            taken[taken.len() / 2]
+        });
+        (medians, busy)
     }
 
-    async fn as_fast_as(&self, before: [Duration; 4], ai: &Ai, when: &str) {
-        let after = self.medians(ai).await;
-        eprintln!("{when}: {after:?}, before: {before:?}");
-        for (after, before) in after.into_iter().zip(before) {
-            let allowed = (before * 4 + Duration::from_millis(30)).min(MEDIAN);
-            assert!(after <= allowed, "{when}: {after:?}, before: {before:?}");
+    /// Compares, three times at most: what waits for the other cluster waits each time.
+    async fn as_fast_as(&self, before: ([Duration; 4], Duration), ai: &Ai, when: &str) {
+        let mut tries = 0;
+        loop {
+            let after = self.medians(ai).await;
+            eprintln!("{when}: {after:?}, before: {before:?}");
+            let busier = after.1.as_secs_f64() / before.1.as_secs_f64();
+            let slower = |(after, before): (&Duration, &Duration)| {
+                let allowed = before.mul_f64(4.0 * busier.max(1.0)) + Duration::from_millis(30);
+                *after > allowed.min(MEDIAN)
+            };
+            if !after.0.iter().zip(&before.0).any(slower) {
+                break;
+            }
+            tries += 1;
+            assert!(tries < 3, "{when}: {after:?}, before: {before:?}");
         }
     }
 }
@@ -232,7 +246,7 @@ async fn crowd(stack: &Stack, side: &Side) -> Vec<JoinHandle<Call>> {
         .unwrap();
     let [_, _, list, status] = side.questions();
     let mut calls = Vec::new();
-    for (count, (tool, arguments), limit) in [(12, list, LISTS_GIVEN_UP), (40, status, GIVEN_UP)] {
+    for (count, (tool, arguments), limit) in [(24, list, LISTS_GIVEN_UP), (40, status, GIVEN_UP)] {
         for _ in 0..count {
             let request = client
                 .post(format!("{}/mcp", stack.url))

@@ -1,5 +1,5 @@
-//! Runs the workspace's test programs, two at a time: most of them wait more than they compute. The
-//! output of each is shown whole when it ends, so that two never mix.
+//! Runs the workspace's test programs, two at a time, and beside them those that do little but wait
+//! for time-outs of minutes. The output of each is shown whole when it ends, so that two never mix.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -10,33 +10,36 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+/// Test programs that wait for most of their time (until a dead executor's lease has run out, until
+/// nothing that it sent can arrive any more, until a frozen watch is noticed): each begins at once,
+/// beside the others. Left out of `--fast`.
+const WAITING: &[&str] = &["crash", "executor", "two_clusters"];
+
 /// Test programs that start processes, clusters, databases or a browser: left out of `--fast`. The
-/// longest come first, so that the last minutes are not one of them alone.
+/// longest come first, so that the last minutes are not one of them alone; the story waits, too.
 const SLOW: &[&str] = &[
-    "crash",
-    "executor",
     "story",
     "conformance",
-    "workloads",
+    "clients",
+    "watch_cache",
+    "browser",
+    "workers",
     "contract",
-    "lifecycle",
     "pod_states",
-    "two_clusters",
-    "processes",
     "rotation",
     "accounts",
     "collector",
     "rollouts",
-    "clients",
-    "mcp_conformance",
+    "lifecycle",
     "python_client",
-    "browser",
     "readme",
-    "workers",
+    "workloads",
+    "mcp_conformance",
+    "processes",
     "cli_up",
 ];
 
-/// How many run side by side.
+/// How many others run side by side.
 const LANES: usize = 2;
 
 struct Program {
@@ -50,37 +53,41 @@ struct Program {
 /// Builds and runs everything; fails when anything failed.
 pub fn run(root: &Path, fast: bool) -> Result<()> {
     let mut programs = build(root)?;
+    let waits = |program: &Program| WAITING.contains(&program.name.as_str());
     let rank = |program: &Program| {
-        SLOW.iter()
-            .position(|slow| *slow == program.name)
-            .unwrap_or(SLOW.len())
+        let place = SLOW.iter().position(|slow| *slow == program.name);
+        place.unwrap_or(SLOW.len())
     };
     programs.sort_by_key(rank);
     if fast {
         programs.retain(|program| {
-            let slow = rank(program) < SLOW.len();
+            let slow = waits(program) || rank(program) < SLOW.len();
             if slow {
                 eprintln!("NOT RUN in --fast: {} of {}", program.name, program.package);
             }
             !slow
         });
     }
-    let queue = Mutex::new(VecDeque::from(programs));
+    let (waiting, others): (Vec<_>, Vec<_>) = programs.into_iter().partition(waits);
+    let queue = Mutex::new(VecDeque::from(others));
     let totals = Mutex::new(Totals::default());
+    let run = |program: &Program| {
+        let ended = one(program);
+        let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.add(program, ended);
+    };
+    let next = || {
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.pop_front()
+    };
     std::thread::scope(|scope| {
+        for program in &waiting {
+            scope.spawn(|| run(program));
+        }
         for _ in 0..LANES {
             scope.spawn(|| {
-                loop {
-                    let next = queue
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .pop_front();
-                    let Some(program) = next else { break };
-                    let ended = one(&program);
-                    totals
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .add(&program, ended);
+                while let Some(program) = next() {
+                    run(&program);
                 }
             });
         }
@@ -130,9 +137,16 @@ impl Totals {
 
 fn one(program: &Program) -> Result<(bool, String)> {
     let started = Instant::now();
+    // Tests that wait need no core each.
+    let mostly_waits = WAITING
+        .iter()
+        .chain(&SLOW[..1])
+        .any(|name| *name == program.name);
+    let threads = mostly_waits.then_some(("RUST_TEST_THREADS", "4"));
     let output = Command::new(&program.executable)
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder)
+        .envs(threads)
         .stdin(std::process::Stdio::null())
         .output()
         .with_context(|| format!("cannot start {}", program.executable.display()))?;

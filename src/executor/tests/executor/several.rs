@@ -1,12 +1,14 @@
 //! Several pods of one workload at the same time: each new pod counts for one action.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_domain::{ActionId, Code, StateName};
 use serde_json::{Value, json};
 
 use crate::world::{World, text};
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// A Deployment of three failing pods whose replacements behave so; a pending action for each.
 async fn three(world: &World, replacement: &str) -> Vec<ActionId> {
@@ -24,8 +26,20 @@ async fn three(world: &World, replacement: &str) -> Vec<ActionId> {
         "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "till"}}, "template": template},
     });
     world.control("apply", deployment).await;
+    // A pod that still changes is not evicted.
+    let began = Instant::now();
+    let pods = loop {
+        let pods = world.pods("till").await;
+        let reason = "/status/containerStatuses/0/state/waiting/reason";
+        let crashed = |pod: &Value| pod.pointer(reason) == Some(&json!("CrashLoopBackOff"));
+        if pods.len() == 3 && pods.iter().all(crashed) {
+            break pods;
+        }
+        assert!(began.elapsed() < SOON, "{pods:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     let mut ids = Vec::new();
-    for pod in world.pods("till").await {
+    for pod in pods {
         let pod = (text(&pod, "/metadata/name"), text(&pod, "/metadata/uid"));
         ids.push(world.propose(&pod).await);
     }
@@ -51,7 +65,9 @@ async fn each_of_three_has_a_replacement_of_its_own_whoever_executes() {
         world.approve(*id).await;
     }
     // One of the two leaves in the middle; whatever it watched is taken up.
+    let began = Instant::now();
     while world.evictions().await.len() < 3 {
+        assert!(began.elapsed() < SOON, "not evicted");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     one.terminate().await;
