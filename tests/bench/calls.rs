@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use countersign_tests::stack::Stack;
+use hyper::body::Bytes;
 use serde_json::{Value, json};
+
+use crate::wire::Wire;
 
 /// Callers at once where a bench speaks of many.
 pub const CLIENTS: usize = 16;
@@ -19,19 +22,24 @@ pub struct Caller {
 
 /// A request's body, made before the clock runs.
 #[derive(Clone)]
-pub struct Call(String);
+pub struct Call(Bytes);
 
 impl Call {
     pub fn tool(name: &str, arguments: &Value) -> Self {
         let params = json!({"name": name, "arguments": arguments});
-        Self(
-            json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
-                .to_string(),
-        )
+        Self::new(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
     }
 
     pub fn list() -> Self {
-        Self(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string())
+        Self::new(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}))
+    }
+
+    fn new(request: &Value) -> Self {
+        Self(request.to_string().into())
+    }
+
+    pub fn body(&self) -> Bytes {
+        self.0.clone()
     }
 }
 
@@ -40,12 +48,9 @@ impl Caller {
         Self::at(&stack.url, &stack.secrets.api_key)
     }
 
-    /// The same with connections of its own.
-    pub fn another(&self) -> Result<Self> {
-        Ok(Self {
-            client: client()?,
-            ..self.clone()
-        })
+    /// A bare connection to the same server.
+    pub async fn wire(&self) -> Result<Wire> {
+        Wire::connect(&self.url, &self.key).await
     }
 
     pub fn at(url: &str, key: &str) -> Result<Self> {

@@ -11,6 +11,7 @@ mod reads;
 mod report;
 mod scale;
 mod store;
+mod wire;
 
 use std::process::ExitCode;
 use std::time::Instant;
