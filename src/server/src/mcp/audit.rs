@@ -79,20 +79,21 @@ async fn write_batches(store: ServerStore, mut rows: mpsc::Receiver<Message>) {
             }
             next = timeout_at(until, rows.recv()).await.ok().flatten();
         }
-        write(&store, std::mem::take(&mut batch)).await;
+        write(&store, &batch).await;
+        batch.clear();
         for done in flushed.drain(..) {
             let _ = done.send(());
         }
     }
 }
 
-async fn write(store: &ServerStore, batch: Vec<AuditEvent>) {
+async fn write(store: &ServerStore, batch: &[AuditEvent]) {
     if batch.is_empty() {
         return;
     }
     let mut pause = Duration::from_millis(100);
     for attempt in 1..=ATTEMPTS {
-        match store.audit_batch(batch.clone()).await {
+        match store.audit_batch(batch).await {
             Ok(()) => return,
             Err(error) if attempt == ATTEMPTS => {
                 tracing::error!(rows = batch.len(), %error, "audit rows could not be stored; they follow in the log");

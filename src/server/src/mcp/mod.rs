@@ -85,15 +85,25 @@ pub fn endpoint(app: SharedApp) -> Endpoint {
         gate: Some(gate.clone()),
         recorder: Some(recorder.clone()),
     };
-    let service = handler.service(
-        StreamableHttpServerConfig::default()
-            .with_allowed_hosts(hosts)
-            .with_allowed_origins([origin])
-            .enforce_origin_validation(),
+    let service = Arc::new(
+        handler.service(
+            StreamableHttpServerConfig::default()
+                .with_allowed_hosts(hosts)
+                .with_allowed_origins([origin])
+                .enforce_origin_validation(),
+        ),
     );
-    let router = axum::Router::new().route_service("/mcp", service).layer(
-        axum::middleware::from_fn_with_state(gate, auth::authenticate),
-    );
+    // Not as a service of the router's, which would copy it, lists of hosts and all, four times a call.
+    let answer = move |request: axum::extract::Request| {
+        let service = Arc::clone(&service);
+        async move { service.handle(request).await }
+    };
+    let router = axum::Router::new()
+        .route("/mcp", axum::routing::any(answer))
+        .layer(axum::middleware::from_fn_with_state(
+            gate,
+            auth::authenticate,
+        ));
     Endpoint { router, recorder }
 }
 
@@ -304,14 +314,11 @@ impl Handler {
     }
 
     /// Leaves the audit row and the numbers of one call.
-    async fn record(&self, tool: &str, durable: bool, inputs: String, call: Call<'_>) {
+    async fn record(&self, tool: &'static str, durable: bool, inputs: String, call: Call<'_>) {
         let elapsed = call.started.elapsed();
-        let labels = [
-            ("tool", tool.to_owned()),
-            ("outcome", call.outcome.to_owned()),
-        ];
-        metrics::counter!(metric::TOOL_CALLS_TOTAL, &labels).increment(1);
-        metrics::histogram!(metric::TOOL_CALL_SECONDS, "tool" => tool.to_owned())
+        metrics::counter!(metric::TOOL_CALLS_TOTAL, "tool" => tool, "outcome" => call.outcome)
+            .increment(1);
+        metrics::histogram!(metric::TOOL_CALL_SECONDS, "tool" => tool)
             .record(elapsed.as_secs_f64());
         let (Source::Server(app), Some(recorder)) = (&self.source, &self.recorder) else {
             return;

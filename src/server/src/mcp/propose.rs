@@ -17,7 +17,7 @@ use rmcp::model::JsonObject;
 use tokio::time::{Instant, sleep_until};
 
 use super::actions::{Desk, expires_at, pace, ticket_link};
-use super::answers::{Answer, Complaint, Proposed, Why};
+use super::answers::{Answer, Complaint, Proposed, Why, structured};
 use super::arguments::RestartPod;
 use super::reads::{View, unreadable, why_denied};
 use super::redact;
@@ -432,9 +432,7 @@ fn denied(why: &Why) -> Complaint {
         code,
         message,
         action: None,
-        structured: serde_json::to_value(body)
-            .ok()
-            .map(|body| Box::new(super::schema::without_nulls(body))),
+        structured: Some(Box::new(structured(&body))),
     }
 }
 

@@ -39,7 +39,7 @@ pub fn listed(input: &JsonObject) -> JsonObject {
 
 /// The schema of a tool's structured answer: names and types only. Every client sends the list of
 /// tools to its model, so each word here is paid for in every conversation. A field without a value
-/// is left out of an answer ([`without_nulls`]), so the schema needs no null.
+/// is left out of an answer ([`drop_nulls`]), so the schema needs no null.
 #[must_use]
 pub fn output<T: JsonSchema>() -> JsonObject {
     let mut schema = Value::Object(generate::<T>(
@@ -53,16 +53,14 @@ pub fn output<T: JsonSchema>() -> JsonObject {
 }
 
 /// Takes the members that are null out of an answer.
-#[must_use]
-pub fn without_nulls(value: Value) -> Value {
+pub fn drop_nulls(value: &mut Value) {
     match value {
-        Value::Object(members) => members
-            .into_iter()
-            .filter(|(_, member)| !member.is_null())
-            .map(|(name, member)| (name, without_nulls(member)))
-            .collect(),
-        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
-        other => other,
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 

@@ -17,6 +17,8 @@ use super::{Context, ticket};
 
 /// How often to look when nothing says that something changed.
 const POLL: Duration = Duration::from_millis(500);
+/// Commits come in bursts, and what matters then is the executor's work: one look for all of them.
+const BURST: Duration = Duration::from_millis(25);
 /// How long a row is ours. Longer than [`LONGEST`], so that nobody takes what is still in hand.
 const LEASE: SignedDuration = SignedDuration::from_secs(75);
 /// No row is worked on for longer than this in one go.
@@ -108,9 +110,9 @@ async fn lane(context: Arc<Context>, topics: &'static [Topic]) {
         tokio::select! {
             () = app.shutdown.cancelled() => break,
             Some(ended) = running.join_next_with_id() => forget(&mut in_hand, &ended),
-            changed = changes.changed() => if changed.is_err() {
-                tokio::time::sleep(POLL).await;
-            },
+            changed = changes.changed() => {
+                tokio::time::sleep(if changed.is_ok() { BURST } else { POLL }).await;
+            }
             () = tokio::time::sleep(POLL) => {}
         }
     }

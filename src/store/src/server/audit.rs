@@ -37,17 +37,17 @@ const STORY_LENGTH: u32 = 200;
 impl ServerStore {
     /// Writes one event, durable before the answer.
     pub async fn audit(&self, event: AuditEvent) -> Result<(), StoreError> {
-        self.audit_batch(vec![event]).await
+        self.audit_batch(&[event]).await
     }
 
     /// All or none, in this order.
-    pub async fn audit_batch(&self, events: Vec<AuditEvent>) -> Result<(), StoreError> {
+    pub async fn audit_batch(&self, events: &[AuditEvent]) -> Result<(), StoreError> {
         if events.is_empty() {
             return Ok(());
         }
         let width = AUDIT_ROW.width;
         let mut values = Vec::with_capacity(width * events.len());
-        for event in &events {
+        for event in events {
             values.extend(event_args(event, None)?.into_iter().take(width));
         }
         self.db.write::<()>(&AUDIT_ROW, values).await.map(drop)

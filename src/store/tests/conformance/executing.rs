@@ -345,7 +345,7 @@ on_both_engines! {
         let event = AuditEvent::new(now(), &OsEntropy, Author::Executor, EventName::Succeeded, "server");
         let error = world.server.audit(event.clone()).await.unwrap_err();
         assert!(matches!(error, StoreError::BadInput { .. }), "{error}");
-        assert!(world.server.audit_batch(vec![event]).await.is_err());
+        assert!(world.server.audit_batch(&[event]).await.is_err());
     }
 }
 

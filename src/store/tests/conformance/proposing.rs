@@ -233,7 +233,7 @@ on_both_engines! {
         assert_eq!(created.proposal.reason, reason.replace('\0', "\u{fffd}"));
         let event = server_event(EventName::ToolCalled, now()).with("input", "a\0b").with("outcome", "a\0b");
         world.server.audit(event.clone()).await.unwrap();
-        world.server.audit_batch(vec![event.clone(), event]).await.unwrap();
+        world.server.audit_batch(&[event.clone(), event]).await.unwrap();
         let rows = world.server.audit_list(&AuditFilter { limit: 3, ..Default::default() }).await.unwrap();
         for row in rows {
             assert_eq!(row.event.details["input"], "a\0b", "the event itself is exact");

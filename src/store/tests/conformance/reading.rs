@@ -49,8 +49,8 @@ on_both_engines! {
             }
             events.push(event);
         }
-        world.server.audit_batch(events.clone()).await.unwrap();
-        world.server.audit_batch(vec![]).await.unwrap();
+        world.server.audit_batch(&events).await.unwrap();
+        world.server.audit_batch(&[]).await.unwrap();
         let list = async |filter: AuditFilter| {
             let filter = AuditFilter { limit: filter.limit.max(1), ..filter };
             world.server.audit_list(&filter).await.unwrap()

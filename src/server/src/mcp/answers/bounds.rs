@@ -1,6 +1,8 @@
 //! The one place where every answer gets its bound. Tools keep their answers small by themselves;
 //! what comes through here too large is cut, says so, and says how to ask for the rest.
 
+use std::io::{self, Write};
+
 use serde_json::{Value, json};
 
 use super::{Answer, Complaint};
@@ -21,6 +23,9 @@ const MOST_ROUNDS: u32 = 64;
 pub fn bounded(mut answer: Answer, how: &str) -> Answer {
     if !fits(&answer.text, 0) {
         answer.text = cut_text(&answer.text, how);
+    }
+    if is_short(&answer.structured) {
+        return answer;
     }
     let mut cut = false;
     for round in 0.. {
@@ -54,7 +59,28 @@ pub fn bounded_complaint(mut complaint: Complaint) -> Complaint {
 }
 
 fn fits(text: &str, room: usize) -> bool {
-    text.len() + room <= MOST_BYTES && estimated_tokens(text) + room / 4 <= MOST_TOKENS
+    // No byte makes more than one token: what is short needs no count.
+    text.len() + room <= MOST_TOKENS
+        || text.len() + room <= MOST_BYTES && estimated_tokens(text) + room / 4 <= MOST_TOKENS
+}
+
+/// Whether an answer has so few bytes that nothing else has to be counted: nearly all have.
+fn is_short(value: &Value) -> bool {
+    struct Room(usize);
+    impl Write for Room {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self
+                .0
+                .checked_sub(bytes.len())
+                .ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    serde_json::to_writer(Room(MOST_TOKENS - ROOM), value).is_ok()
 }
 
 /// Whole lines from the beginning, and a last one about what is missing.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::schema::without_nulls;
+use super::schema::drop_nulls;
 
 pub use actions::*;
 pub use cluster::*;
@@ -35,10 +35,9 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(text: String, body: &impl Serialize) -> Self {
-        let structured = serde_json::to_value(body).unwrap_or_default();
         Self {
             text,
-            structured: without_nulls(structured),
+            structured: structured(body),
             action: None,
             outcome: "ok",
         }
@@ -49,6 +48,13 @@ impl Answer {
         self.action = Some(action);
         self
     }
+}
+
+/// The structured form of an answer.
+pub fn structured(body: &impl Serialize) -> Value {
+    let mut structured = serde_json::to_value(body).unwrap_or_default();
+    drop_nulls(&mut structured);
+    structured
 }
 
 /// A call that could not be answered as asked: a tool error whose sentence tells what to change.
