@@ -51,10 +51,9 @@ CREATE UNIQUE INDEX actions_slot ON actions (
     agent,
     (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
         THEN change ELSE id END));
--- Written at an end only.
-CREATE INDEX actions_ended ON actions (state, id)
-    WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-        THEN 1 ELSE 0 END = 0;
+-- Written at an end only. Not by the same words as above: it must not serve who looks for one caller.
+CREATE INDEX actions_ended ON actions (state, id) WHERE state IN (
+    'succeeded', 'failed', 'denied', 'rejected', 'cancelled', 'expired', 'refused');
 CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';

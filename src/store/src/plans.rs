@@ -3,10 +3,11 @@
 
 use std::sync::LazyLock;
 
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::rows::{ACTION, DECISION, OUTBOX, TICKET};
 use crate::sql::Write;
+use crate::testing::{Role, ThrowawayPostgres};
 use crate::{Database, OpenOptions, executor, server, sqlite};
 
 fn writes() -> Vec<&'static Write> {
@@ -174,5 +175,38 @@ async fn no_hot_statement_walks_a_table() {
         }
     }
     assert!(walks.is_empty(), "{}", walks.join("\n"));
+    connection.close().await.unwrap();
+}
+
+/// What the caps count is looked for with the whole of the one index, however the planner rewrites it.
+#[tokio::test]
+async fn postgres_counts_for_a_cap_by_the_index() {
+    let cluster = ThrowawayPostgres::shared().await;
+    let mut connection = PgConnection::connect(&cluster.url(Role::Server))
+        .await
+        .unwrap();
+    let text = server::counts()
+        .replace("$1", "'claude'")
+        .replace("$2", "'01'");
+    for step in ["SET enable_seqscan = off", "SET enable_bitmapscan = off"] {
+        sqlx::query(step).execute(&mut connection).await.unwrap();
+    }
+    let explain = AssertSqlSafe(format!("EXPLAIN {text}"));
+    let plan: Vec<String> = sqlx::query_scalar(explain)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    let scans = plan.iter().filter(|step| step.contains(" using "));
+    let whole = scans
+        .clone()
+        .all(|step| step.contains("using actions_slot"));
+    let conditions = plan
+        .iter()
+        .filter(|step| step.contains("Index Cond: ((CASE") && step.contains("(agent = "));
+    assert!(
+        whole && scans.count() == 3 && conditions.count() == 3,
+        "{}",
+        plan.join("\n")
+    );
     connection.close().await.unwrap();
 }

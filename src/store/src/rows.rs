@@ -60,6 +60,9 @@ pub(crate) const OPEN: &str = "CASE WHEN \
 pub(crate) const ENDED: &str = "CASE WHEN \
      state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') \
      THEN 1 ELSE 0 END = 0";
+/// The same, for who asks by state: word for word what `actions_ended` has.
+pub(crate) const TERMINAL: &str = "state IN \
+     ('succeeded', 'failed', 'denied', 'rejected', 'cancelled', 'expired', 'refused')";
 /// Of an open action its change: there is one for each caller. Of an ended one its id.
 pub(crate) const SLOT: &str = "CASE WHEN \
      state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') \

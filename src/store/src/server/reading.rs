@@ -8,7 +8,8 @@ use countersign_domain::{Action, ActionId, StateName};
 use super::filter::{Filter, merged};
 use super::{ServerStore, get};
 use crate::rows::{
-    ACTION, ActionRow, DECISION, DecisionRecord, ENDED, OPEN, SLOT, SealedRow, parse, record, time,
+    ACTION, ActionRow, DECISION, DecisionRecord, ENDED, OPEN, SLOT, SealedRow, TERMINAL, parse,
+    record, time,
 };
 use crate::sql::{Args, args};
 use crate::{
@@ -73,7 +74,11 @@ impl ServerStore {
     pub async fn count_by_state(&self) -> Result<Vec<(StateName, u64)>, StoreError> {
         let count =
             |which| format!("SELECT state, count(*) FROM actions WHERE {which} GROUP BY state");
-        let text = format!("{} UNION ALL {} ORDER BY state", count(OPEN), count(ENDED));
+        let text = format!(
+            "{} UNION ALL {} ORDER BY state",
+            count(OPEN),
+            count(TERMINAL)
+        );
         let rows: Vec<(String, i64)> = self.db.read(text, Vec::new()).await?;
         rows.into_iter()
             .map(|(state, count)| Ok((parse("actions", &state)?, natural(count))))
@@ -182,7 +187,7 @@ pub(crate) fn list(asked: &ActionFilter) -> (String, Args) {
         }
     } else {
         for state in ended {
-            arm(&[ENDED, &among(&[state])], "id");
+            arm(&[TERMINAL, &among(&[state])], "id");
         }
     }
     let limit = asked.limit.clamp(1, 200);

@@ -177,19 +177,25 @@ on_both_engines! {
     }
 
     async fn a_caller_who_goes_away_neither_undoes_nor_harms(world: World) {
-        let mut ids = Vec::new();
+        let (mut ids, mut begun) = (Vec::new(), 0);
         for round in 0..20 {
             // The one who leaves is at work for the others: whoever comes first runs its own verb.
             let (leaves, stay) = (proposal(&format!("a-{round}")), proposal(&format!("b-{round}")));
             let caps = Caps { pending: 1000, per_hour: 1000 };
             let mut leaving = Box::pin(try_propose_with(&world.server, &leaves, caps));
             let mut staying = Box::pin(try_propose_with(&world.server, &stay, caps));
-            assert!(futures::poll!(&mut leaving).is_pending());
-            assert!(futures::poll!(&mut staying).is_pending());
+            // On a busy machine a look may take so long that all is done: not in twenty rounds.
+            begun += usize::from(futures::poll!(&mut leaving).is_pending());
+            let early = futures::poll!(&mut staying);
             drop(leaving);
-            let Proposed::Created(stayed) = staying.await else { panic!() };
+            let stayed = match early {
+                std::task::Poll::Ready(proposed) => proposed,
+                std::task::Poll::Pending => staying.await,
+            };
+            let Proposed::Created(stayed) = stayed else { panic!() };
             ids.push(stayed.id);
         }
+        assert!(begun > 0);
         let expected = ids.len() * 2;
         // What was begun is finished all the same.
         for _ in 0..200 {
