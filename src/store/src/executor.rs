@@ -123,7 +123,10 @@ impl ExecutorStore {
         let statement = statement(&action)?;
         // Read after the claim: what comes later still moves the version, and `begin` fails.
         let text = format!("SELECT {DECISION} FROM decisions WHERE action_id = $1 ORDER BY id");
-        let rows: Vec<DecisionRecord> = self.db.read(text, args![action.id]).await?;
+        let (rows, ticket) = tokio::try_join!(
+            self.db.read::<DecisionRecord>(text, args![action.id]),
+            self.ticket(action.id)
+        )?;
         let mut decisions = Vec::with_capacity(rows.len());
         let mut jira_hint = false;
         for row in rows {
@@ -136,7 +139,6 @@ impl ExecutorStore {
                 });
             }
         }
-        let ticket = self.ticket(action.id).await?;
         Ok(Some(Claimed {
             action,
             lease,

@@ -27,6 +27,8 @@ pub(super) static AUDIT_ROW: LazyLock<Write> = LazyLock::new(|| {
 
 /// SQLite: rows that the index does not cover yet.
 const NOT_INDEXED: &str = "seq > (SELECT COALESCE(max(last), 0) FROM audit_blocks)";
+/// SQLite: the others.
+const INDEXED: &str = "seq <= (SELECT COALESCE(max(last), 0) FROM audit_blocks)";
 /// SQLite: rows by the index. The order of the tables is meant.
 const BY_INDEX: &str = "audit_index CROSS JOIN audit USING (seq)";
 
@@ -156,6 +158,9 @@ pub(crate) fn search(asked: &AuditFilter, sqlite: bool) -> (String, crate::sql::
     if covered.is_empty() {
         rest = filter.select(AUDIT_COLUMNS, "audit", &[]);
         return (merged(&[(rest, "seq")], "seq", limit), filter.values());
+    }
+    if words.is_empty() {
+        covered.push(INDEXED.to_owned());
     }
     let covered: Vec<&str> = covered.iter().map(String::as_str).collect();
     let covered = filter.select(AUDIT_COLUMNS, table, &covered);

@@ -73,6 +73,75 @@ on_both_engines! {
         assert_eq!(list(AuditFilter { limit: 2, ..all }).await.len(), 2);
     }
 
+    async fn a_search_finds_what_a_walk_of_the_whole_log_finds(world: World) {
+        // More than two blocks of the log's index, the last one not full; a clock that is set back.
+        let actions = [id_at(now()), id_at(now()), id_at(now())];
+        let mut log = Vec::new();
+        for n in 0..700_i64 {
+            let name = [EventName::ToolCalled, EventName::Viewed, EventName::LoggedIn, EventName::ToolCalled]
+                [n as usize % 4];
+            let at = if (200..330).contains(&n) { later(n - 150) } else { later(n) };
+            let mut event = server_event(name, at);
+            event.actor = format!("p{}", n % 7);
+            if n % 5 == 0 {
+                event = event.about(actions[n as usize % 3]);
+            }
+            if n % 11 == 0 {
+                event = event.with("outcome", "failed");
+            }
+            log.push(event);
+        }
+        for batch in log.chunks(93) {
+            world.server.audit_batch(batch).await.unwrap();
+        }
+        let base = AuditFilter { limit: 200, ..Default::default() };
+        let times = [(None, None), (Some(60), Some(180)), (Some(170), None), (None, Some(175)), (Some(550), Some(560)), (Some(690), Some(900))];
+        let mut found = 0;
+        for actor in [None, Some("p3")] {
+            for event in [None, Some("tool.called"), Some("person.*"), Some("*")] {
+                for action in [None, Some(actions[1])] {
+                    for outcome in [None, Some("failed")] {
+                        for (from, until) in times {
+                            let filter = AuditFilter {
+                                actor: actor.map(str::to_owned),
+                                event: event.map(str::to_owned),
+                                action,
+                                outcome: outcome.map(str::to_owned),
+                                from: from.map(later),
+                                until: until.map(later),
+                                ..base.clone()
+                            };
+                            let wanted = log.iter().rev().filter(|row| {
+                                actor.is_none_or(|actor| row.actor == actor)
+                                    && match event {
+                                        Some("tool.called") => row.event == EventName::ToolCalled,
+                                        Some("person.*") => row.event.as_str().starts_with("person."),
+                                        _ => true,
+                                    }
+                                    && action.is_none_or(|id| row.action_id == id.to_string())
+                                    && outcome.is_none_or(|word| row.details["outcome"] == word)
+                                    && from.is_none_or(|from| row.at >= later(from))
+                                    && until.is_none_or(|until| row.at < later(until))
+                            });
+                            let wanted: Vec<&str> = wanted.map(|row| row.id.as_str()).collect();
+                            found += wanted.len();
+                            let (mut got, mut before_seq) = (Vec::new(), None);
+                            loop {
+                                let page = AuditFilter { before_seq, ..filter.clone() };
+                                let rows = world.server.audit_list(&page).await.unwrap();
+                                let Some(last) = rows.last() else { break };
+                                before_seq = Some(last.seq);
+                                got.extend(rows.into_iter().map(|row| row.event.id));
+                            }
+                            assert_eq!(got, wanted, "{filter:?}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(found > 3_000, "the filters find something: {found}");
+    }
+
     async fn what_was_said_stays_said(world: World) {
         let (executing, _) = world.executing("a").await;
         let body = world.decision_body("kim", Verb::Approve, Channel::Jira);
