@@ -47,6 +47,13 @@ impl ActionId {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
+
+    /// When it was made, by its maker's clock: the first 48 bits.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or(0);
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
 }
 
 impl fmt::Display for ActionId {
@@ -85,5 +92,16 @@ impl TryFrom<String> for ActionId {
 
     fn try_from(text: String) -> Result<Self, InvalidId> {
         text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_tells_when_it_was_made() {
+        let at: Timestamp = "2026-11-22T02:00:00.123Z".parse().unwrap();
+        assert_eq!(ActionId::new(at, &OsEntropy).time(), at);
     }
 }

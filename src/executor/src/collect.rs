@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use countersign_domain::{Clock as _, SystemClock};
 use countersign_integrations::kubernetes::KubeReader;
 use jiff::SignedDuration;
 
 use crate::cluster::{Access, Collected, collector};
+use crate::timing::SKEW;
 
 /// Where, and how old.
 #[derive(clap::Args)]
@@ -50,6 +52,13 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Not this machine's clock: the records' times are the API server's.
     let now = reader.server_date().await;
     let now = now.context("the API server's time cannot be read")?;
+    let ahead = now.duration_since(SystemClock.now());
+    // A wrong clock would make every record look old.
+    anyhow::ensure!(
+        ahead.abs() <= SKEW,
+        "this clock and the API server's differ by {} s: correct one; nothing was deleted",
+        ahead.abs().as_secs()
+    );
     let keep = SignedDuration::from_hours(24 * i64::from(arguments.keep_days));
     let Collected { seen, old, deleted } = collector.collect(keep, now, arguments.dry_run).await?;
     let days = arguments.keep_days;

@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use countersign_domain::{Action, ActionId, Code, Digest, RecordKind, StateName, Statement};
 use countersign_integrations::kubernetes::PodRecord;
 use countersign_store::Orphan;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use crate::cluster::Burn;
+use crate::cluster::{Burn, SHORTEST_KEPT};
 use crate::execute::{self, Outcome, PODS_BEFORE, RESOURCE_VERSION, SEND_BEFORE};
 use crate::executor::{Executor, Failure};
 use crate::lease::Claim;
@@ -76,7 +76,9 @@ async fn close_unreadable(
     loop {
         match shut(executor, id, &digest, &mut door).await {
             Ok(Burn::Shut) => {
-                outcome.reason.message.push_str(NOTHING_SENT);
+                if vouches(id.time(), executor.clock.now()) {
+                    outcome.reason.message.push_str(NOTHING_SENT);
+                }
                 break;
             }
             Ok(Burn::SpentBefore(at))
@@ -220,7 +222,8 @@ async fn look(
     door: &mut Option<Burn>,
     taken: &mut Taken,
 ) -> Result<Option<Outcome>, String> {
-    if shut(executor, case.action.id, &case.digest, door).await? == Burn::Shut {
+    let burn = shut(executor, case.action.id, &case.digest, door).await?;
+    if burn == Burn::Shut && vouches(case.intent_at, executor.clock.now()) {
         return Ok(Some(Outcome::new(
             StateName::Failed,
             Code::Interrupted,
@@ -250,6 +253,11 @@ async fn look(
         }
         None => judge(case, &seen, now),
     })
+}
+
+/// Whether a record that is not there was never there: an old one may have been collected.
+fn vouches(since: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(since) < SHORTEST_KEPT - SignedDuration::from_hours(1)
 }
 
 /// Shuts the door, once. By a clock that differs from the API server's, and by another cluster's
@@ -352,6 +360,13 @@ mod tests {
             resource_version: "7".into(),
             before: BTreeSet::new(),
         }
+    }
+
+    #[test]
+    fn a_missing_record_proves_nothing_once_it_could_have_been_collected() {
+        let began = at("00:30");
+        assert!(vouches(began, began + SignedDuration::from_hours(70)));
+        assert!(!vouches(began, began + SHORTEST_KEPT));
     }
 
     fn verdict(

@@ -22,16 +22,15 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// two, so that one is on its way while the other is at work, and a lost connection does not stop
 /// everybody.
 const LANES: usize = 2;
-/// For connections that run verbs.
-const SETTINGS: [(&str, &str); 4] = [
-    // Our texts are fixed and their plans do not depend on the values: plan each once. Then not by a
-    // walk, because the table was empty at the time; and not for long.
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("jit", "off"),
-    // Who waits for a lock holds others up: as long as on SQLite, and no longer.
-    ("lock_timeout", "5s"),
-];
+/// For connections that run verbs. Our texts are fixed and their plans do not depend on the values:
+/// each is planned once, and then not as a walk because the table was empty at the time. Who waits for
+/// a lock holds others up: as long as on SQLite, and no longer. Set after the start and not as its
+/// options, which poolers refuse or forget.
+const SETTINGS: &str = "\
+    SET plan_cache_mode = force_generic_plan; \
+    SET enable_seqscan = off; \
+    SET jit = off; \
+    SET lock_timeout = '5s'";
 /// A batch that takes longer has lost its connection.
 const LONGEST_BATCH: Duration = Duration::from_secs(15);
 
@@ -62,7 +61,13 @@ impl Postgres {
                 .acquire_timeout(TIMEOUT)
                 // A ping before each call would double a short call's time.
                 .test_before_acquire(false)
-                .connect_lazy_with(options.clone().options(SETTINGS))
+                .after_connect(|connection, _| {
+                    Box::pin(async move {
+                        sqlx::raw_sql(SETTINGS).execute(connection).await?;
+                        Ok(())
+                    })
+                })
+                .connect_lazy_with(options.clone())
         };
         let side = pool(2);
         let committed = Arc::new(Notify::new());

@@ -212,6 +212,10 @@ impl Future for Finished {
 
 impl Drop for Finished {
     fn drop(&mut self) {
+        // What has panicked is not polled again.
+        if std::thread::panicking() {
+            return;
+        }
         if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             runtime.spawn(work);
         }

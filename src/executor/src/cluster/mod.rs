@@ -18,7 +18,7 @@ mod writer;
 
 use std::path::Path;
 
-pub use collector::{Collected, Collector};
+pub use collector::{Collected, Collector, SHORTEST as SHORTEST_KEPT};
 pub use dry_run::{DryRun, Preview};
 pub use register::{Burn, Credit, Nonce, NotSpent, Record, Register, RegisterError};
 pub use writer::{Sent, Writer};

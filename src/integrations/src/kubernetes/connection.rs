@@ -72,8 +72,23 @@ impl Connection {
     }
 
     pub(super) async fn get_raw(&self, path: &str, what: &str) -> Result<Answer, KubeError> {
+        let mut body = Vec::new();
+        let headers = self.get_into(path, what, &mut body).await?;
+        Ok(Answer {
+            headers,
+            body: body.into(),
+        })
+    }
+
+    /// GET `path` into `body`, whatever was in it: who reads many pages keeps one buffer for them.
+    pub(super) async fn get_into(
+        &self,
+        path: &str,
+        what: &str,
+        body: &mut Vec<u8>,
+    ) -> Result<HeaderMap, KubeError> {
         let client = self.client().await?;
-        let answer = timeout(REQUEST, send(&client, path, what))
+        let answer = timeout(REQUEST, send(&client, path, what, body))
             .await
             .unwrap_or_else(|_| Err(no_answer(what)));
         let refused = matches!(answer, Err(KubeError::Unauthorized));
@@ -94,9 +109,10 @@ impl Connection {
             }),
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                let body = timeout(REQUEST, collect(body, what)).await;
-                let body = body.unwrap_or_else(|_| Err(no_answer(what)))?;
-                Err(refusal(head.status, &body, what))
+                let mut told = Vec::new();
+                let read = timeout(REQUEST, collect(body, what, &mut told)).await;
+                read.unwrap_or_else(|_| Err(no_answer(what)))?;
+                Err(refusal(head.status, &told, what))
             }
             Err(error) => Err(error),
         };
@@ -260,15 +276,24 @@ async fn begin(client: &Client, path: &str, what: &str) -> Result<Response<Body>
     client.send(request).await.map_err(|error| explain(&error))
 }
 
-async fn collect(body: Body, what: &str) -> Result<Bytes, KubeError> {
-    match Limited::new(body, LARGEST_BODY).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(KubeError::Unexpected {
-            what: what.to_owned(),
-            problem: format!("it is larger than {} MiB", LARGEST_BODY >> 20),
-        }),
-        Err(_) => Err(broken(what)),
+async fn collect(body: Body, what: &str, into: &mut Vec<u8>) -> Result<(), KubeError> {
+    into.clear();
+    let mut body = Limited::new(body, LARGEST_BODY);
+    while let Some(frame) = body.frame().await {
+        match frame.map(|frame| frame.into_data()) {
+            Ok(Ok(data)) => into.extend_from_slice(&data),
+            // Trailers.
+            Ok(Err(_)) => {}
+            Err(error) if error.is::<LengthLimitError>() => {
+                return Err(KubeError::Unexpected {
+                    what: what.to_owned(),
+                    problem: format!("it is larger than {} MiB", LARGEST_BODY >> 20),
+                });
+            }
+            Err(_) => return Err(broken(what)),
+        }
     }
+    Ok(())
 }
 
 fn broken(what: &str) -> KubeError {
@@ -277,16 +302,18 @@ fn broken(what: &str) -> KubeError {
     }
 }
 
-async fn send(client: &Client, path: &str, what: &str) -> Result<Answer, KubeError> {
+async fn send(
+    client: &Client,
+    path: &str,
+    what: &str,
+    into: &mut Vec<u8>,
+) -> Result<HeaderMap, KubeError> {
     let (head, body) = begin(client, path, what).await?.into_parts();
-    let body = collect(body, what).await?;
+    collect(body, what, into).await?;
     if head.status.is_success() {
-        return Ok(Answer {
-            headers: head.headers,
-            body,
-        });
+        return Ok(head.headers);
     }
-    Err(refusal(head.status, &body, what))
+    Err(refusal(head.status, into, what))
 }
 
 /// What the API server's refusal means.

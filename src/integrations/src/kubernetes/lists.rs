@@ -43,6 +43,8 @@ pub(super) struct Pages<'a> {
     query: &'a [(&'a str, Option<&'a str>)],
     what: &'a str,
     place: Place,
+    /// The page that was read last, as it came. Megabytes: not asked for anew for each page.
+    body: Vec<u8>,
 }
 
 enum Place {
@@ -66,6 +68,7 @@ impl KubeReader {
             query,
             what,
             place: Place::Start,
+            body: Vec::new(),
         }
     }
 
@@ -131,6 +134,7 @@ impl KubeReader {
         what: &str,
         limit: usize,
         next: Option<&str>,
+        body: &mut Vec<u8>,
     ) -> Result<Page<W>, KubeError> {
         let asked = query
             .iter()
@@ -141,15 +145,14 @@ impl KubeReader {
                 .chain(asked)
                 .chain([("continue", next.map(str::to_owned))]),
         );
-        let answer = self
-            .connection
-            .get_raw(&format!("{path}?{query}"), what)
+        self.connection
+            .get_into(&format!("{path}?{query}"), what, body)
             .await?;
         let mut unreadable = Vec::new();
-        let (metadata, items) = match W::list(&answer.body) {
+        let (metadata, items) = match W::list(body) {
             Ok(page) => (page.metadata, page.items),
             Err(error) => {
-                let page: List<Value> = decode(&answer.body, what)?;
+                let page: List<Value> = decode(body, what)?;
                 let mut items = Vec::new();
                 for object in page.items {
                     let identity = IdentityMeta::of(&object);
@@ -187,9 +190,14 @@ impl Pages<'_> {
             Place::After(token) => Some(token.as_str()),
             Place::End => return Ok(None),
         };
-        let reading = self
-            .reader
-            .page(self.path, self.query, self.what, limit, sent);
+        let reading = self.reader.page(
+            self.path,
+            self.query,
+            self.what,
+            limit,
+            sent,
+            &mut self.body,
+        );
         let page: Page<W> = reading.await?;
         if page.next.is_some() && page.next.as_deref() == sent {
             return Err(KubeError::Unexpected {

@@ -60,6 +60,10 @@ struct Page {
     warning: Option<String>,
 }
 
+/// Instead of what the stored action says.
+const UNREADABLE: &str =
+    "The stored action itself cannot be read: somebody may have altered the database.";
+
 pub(super) async fn one(_who: SignedIn, Path(id): Path<String>) -> Result<Redirect, WebError> {
     let id: ActionId = id.parse().map_err(|_| WebError::NoSuchPage)?;
     Ok(Redirect::to(&format!("/actions/{id}#timeline")))
@@ -81,11 +85,17 @@ pub(super) async fn page(
     let keys = &web.app.executor_keys;
     let warning = match filter.action {
         None => None,
-        Some(id) => {
-            let detail = web.app.store.detail(id).await?;
-            let record = detail.and_then(|detail| evidence::contradiction(&detail, keys));
-            record.map(|record| evidence::contradiction_sentence(&record))
-        }
+        Some(id) => match web.app.store.detail(id).await {
+            Ok(detail) => {
+                let record = detail.and_then(|detail| evidence::contradiction(&detail, keys));
+                record.map(|record| evidence::contradiction_sentence(&record))
+            }
+            // The log is what one looks at then.
+            Err(error) => {
+                tracing::warn!(action = %id, %error, "a stored action cannot be read");
+                Some(UNREADABLE.to_owned())
+            }
+        },
     };
     let lines = rows
         .iter()

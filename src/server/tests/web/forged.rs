@@ -100,6 +100,11 @@ async fn a_row_that_was_ended_by_hand_does_not_hide_that_it_had_begun() {
         let signed = li.get("/audit?event=action.executing").await;
         assert!(signed.has(">signed<"));
     }
+    // Not even when the row can be read no more.
+    let broken = format!("UPDATE actions SET ended_at = NULL WHERE id = '{id}'");
+    assert_eq!(tamper.execute(&broken).await.unwrap(), 1);
+    let page = li.get(&log).await;
+    assert!(page.has("The stored action itself cannot be read") && page.has(">signed<"));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Pods without a node: the scheduler's message, summarised.
 
-use super::words::{between, quote};
+use super::words::{between, is_name, quote};
 use super::{Cause, Situation};
 use crate::kubernetes::failing::Failing;
 
@@ -123,7 +123,10 @@ fn refusal(part: &str) -> String {
         }
     };
     let what = what.strip_prefix("node(s) ").unwrap_or(what);
-    let told = if let Some(resource) = what.strip_prefix("Insufficient ") {
+    let told = if let Some(resource) = what
+        .strip_prefix("Insufficient ")
+        .filter(|resource| is_name(resource))
+    {
         format!("{} {resource}", verb("lacks", "lack"))
     } else if what == "Too many pods" {
         format!("{} full of pods", verb("is", "are"))

@@ -1,6 +1,6 @@
 //! Containers that are not there yet: configuration, volumes, sandboxes, init containers.
 
-use super::words::{between, count, lower, named, quote};
+use super::words::{anything_between, between, count, is_name, lower, named, quote};
 use super::{Cause, Situation};
 use crate::kubernetes::failing::Failing;
 use crate::kubernetes::records::{ContainerKind, ContainerRecord, ContainerState};
@@ -77,7 +77,7 @@ pub(super) fn not_created(
     let because = if message.contains("executable file not found")
         || message.contains("no such file or directory")
     {
-        match between(message, "exec: \"", "\"") {
+        match anything_between(message, "exec: \"", "\"") {
             // A command is part of the spec and may carry a secret; its first word does not.
             Some(command) => format!(
                 "the command {} is not in the image",
@@ -148,9 +148,12 @@ fn volume_trouble(message: &str, namespace: &str) -> String {
             .unwrap_or_default();
         return format!("{named} is still attached to another node{by}");
     }
-    if let Some(volumes) = between(message, "unmounted volumes=[", "]") {
+    if let Some(volumes) = anything_between(message, "unmounted volumes=[", "]") {
         let volumes = volumes.replace(' ', ", ");
-        return format!("volumes [{volumes}] do not get mounted in time");
+        return match is_name(&volumes) {
+            true => format!("volumes [{volumes}] do not get mounted in time"),
+            false => format!("volumes do not get mounted in time: {}", quote(&volumes)),
+        };
     }
     format!("{named} cannot be mounted: {}", quote(message))
 }

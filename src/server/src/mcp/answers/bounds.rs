@@ -15,6 +15,8 @@ pub const MOST_TOKENS: usize = 8_000;
 const LONGEST_COMPLAINT: usize = 4_000;
 /// For the words that say that something was cut.
 const ROOM: usize = 400;
+/// A shorter text is not cut.
+const SHORTEST_CUT: usize = 64;
 /// Mostly one is enough; what is not small after so many has no one large part.
 const MOST_ROUNDS: u32 = 64;
 
@@ -157,7 +159,7 @@ impl Size {
 fn shorten_largest(value: &mut Value, whole: Size) -> bool {
     let (mut lists, mut texts) = (Size::default(), Size::default());
     largest(value, &mut lists, &mut texts);
-    if lists == Size::default() && texts.bytes < 64 {
+    if lists == Size::default() && texts.bytes < SHORTEST_CUT {
         return false;
     }
     shorten(value, whole, lists, texts)
@@ -184,7 +186,9 @@ fn largest(value: &Value, lists: &mut Size, texts: &mut Size) {
 fn shorten(value: &mut Value, whole: Size, lists: Size, texts: Size) -> bool {
     let is_meant = match &*value {
         Value::Array(items) => items.len() > 1 && Size::of(value) == lists,
-        Value::String(_) => lists == Size::default() && Size::of(value) == texts,
+        Value::String(text) => {
+            lists == Size::default() && text.len() >= SHORTEST_CUT && Size::of(value) == texts
+        }
         _ => false,
     };
     match value {
@@ -370,5 +374,14 @@ mod tests {
             "x",
         );
         assert!(fits(&one.text, 0) && fits(&one.structured.to_string(), 0));
+    }
+
+    #[test]
+    fn many_short_texts_of_control_characters_are_no_panic() {
+        let members: serde_json::Map<String, Value> = (0..5_000)
+            .map(|n| (format!("k{n}"), "\u{1}".repeat(11).into()))
+            .collect();
+        let cut = bounded(answer("x", members.into()), "ask less");
+        assert_eq!(cut.structured["truncated"], true);
     }
 }
