@@ -143,7 +143,11 @@ async fn changes_arrive_and_a_pod_of_the_same_name_is_another_pod() {
         pod.is_ok_and(|pod| pod.uid == "another")
     })
     .await;
-    assert_eq!(failing(&reads, &Scope::All).await.0.pods_failing, 4);
+    // A pod that is not held yet was read live.
+    eventually("failing again", || async {
+        failing(&reads, &Scope::All).await.0.pods_failing == 4
+    })
+    .await;
 }
 
 #[tokio::test]
