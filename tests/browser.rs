@@ -179,6 +179,7 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
         .click("form[action='/logout'] button")
         .await
         .unwrap();
+    browser.until_text("Log in", SOON).await.unwrap();
     browser.type_into("input[name=person]", "li").await.unwrap();
     browser
         .type_into("input[name=password]", "not it")
