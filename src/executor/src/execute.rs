@@ -282,6 +282,7 @@ async fn watch(executor: &Executor, case: &Case) -> Option<Outcome> {
     let search = Search {
         statement: &case.statement,
         before: &case.before,
+        sightings: &executor.sightings,
     };
     let mut stuck = Stuck::default();
     let mut taken = Taken::new();

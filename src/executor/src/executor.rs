@@ -12,6 +12,7 @@ use crate::cluster::Capabilities;
 use crate::health::Status;
 use crate::looks::Looks;
 use crate::rules::Watched;
+use crate::sightings::Sightings;
 use crate::ticket_look::TicketLook;
 
 /// One executor for one cluster.
@@ -30,6 +31,7 @@ pub struct Executor {
     pub watched: Arc<Watched>,
     pub status: Arc<Status>,
     pub looks: Looks,
+    pub sightings: Sightings,
     /// Shown to people.
     pub instance: String,
     pub stop: CancellationToken,

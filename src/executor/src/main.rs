@@ -28,6 +28,7 @@ mod resolve;
 mod rules;
 #[cfg(test)]
 mod sample_pod;
+mod sightings;
 mod ticket_look;
 mod timing;
 mod verify;

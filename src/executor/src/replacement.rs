@@ -3,7 +3,7 @@
 //! New is what was not in the list before the write: creation times have a resolution of one
 //! second and would confuse a sibling with a replacement. Where several pods of one workload are
 //! restarted at once, each new pod counts for one action: whoever counts it says so in the cluster's
-//! register first. Of a StatefulSet only a pod of the old one's name can take its place.
+//! register first. Each takes the oldest, since a later write cannot count what stood before it. Of a StatefulSet only a pod of the old one's name can take its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use countersign_integrations::kubernetes::{KubeError, KubeReader, PodRecord};
 use jiff::Timestamp;
 
 use crate::cluster::{Credit, Register, RegisterError};
+use crate::sightings::Sightings;
 
 /// A new pod that cannot start is believed to be stuck after this long: the first pull may fail
 /// and the second work.
@@ -141,6 +142,7 @@ pub struct Search<'a> {
     pub statement: &'a Statement,
     /// UIDs of the controller's pods before the write.
     pub before: &'a BTreeSet<String>,
+    pub sightings: &'a Sightings,
 }
 
 impl Search<'_> {
@@ -188,12 +190,15 @@ impl Search<'_> {
                 && !self.before.contains(&pod.uid)
                 && (!by_place || pod.name == self.statement.name)
         };
-        let mut new: Vec<PodRecord> = family.into_iter().filter(is_new).collect();
-        new.sort_by(|a, b| (a.created_at, &a.uid).cmp(&(b.created_at, &b.uid)));
+        let mut new = self.sightings.saw(family);
+        new.retain(|(_, pod)| is_new(pod));
+        new.sort_by(|(a_seen, a), (b_seen, b)| {
+            (a_seen, a.created_at, &a.uid).cmp(&(b_seen, b.created_at, &b.uid))
+        });
         Look {
             old,
             version,
-            new,
+            new: new.into_iter().map(|(_, pod)| pod).collect(),
             others: Vec::new(),
         }
     }
@@ -252,6 +257,7 @@ mod tests {
         Search {
             statement: &statement(),
             before: &before,
+            sightings: &Sightings::default(),
         }
         .sort(family, by_name)
     }
@@ -314,6 +320,23 @@ mod tests {
         assert_eq!(replacement(&sort(vec![younger, pod("z")], None)), Some("z"));
     }
 
+    /// Three restarts at once: the first write made `z`, which the third found there; had the first one
+    /// counted what the third made, none would be left for the third.
+    #[test]
+    fn within_one_second_what_an_earlier_look_showed_is_older() {
+        let sightings = Sightings::default();
+        let (statement, nobody) = (statement(), BTreeSet::new());
+        let first = Search {
+            statement: &statement,
+            before: &nobody,
+            sightings: &sightings,
+        };
+        let at_the_third_write = sightings.saw(vec![pod("z")]);
+        assert_eq!(at_the_third_write.len(), 1);
+        let look = first.sort(vec![pod("a"), pod("z")], None);
+        assert_eq!(replacement(&look), Some("z"));
+    }
+
     #[test]
     fn a_pod_that_counts_for_another_action_is_left_out_and_named() {
         let mut look = sort(vec![pod("a"), pod("b")], None);
@@ -340,6 +363,7 @@ mod tests {
         let search = Search {
             statement: &statement,
             before: &before,
+            sightings: &Sightings::default(),
         };
         let mut own = pod("new");
         own.name.clone_from(&statement.name);

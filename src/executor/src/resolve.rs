@@ -168,6 +168,7 @@ pub async fn resolve(executor: &Executor, case: Case, claim: Claim) -> Result<()
     let search = Search {
         statement: &case.statement,
         before: &case.before,
+        sightings: &executor.sightings,
     };
     let mut door = None;
     let mut taken = Taken::new();

@@ -197,7 +197,8 @@ async fn last_look(executor: &Executor, authorized: Authorized, since: Instant) 
     }
     match family {
         Ok(family) => {
-            let before = family.into_iter().map(|pod| pod.uid).collect();
+            let seen = executor.sightings.saw(family);
+            let before = seen.into_iter().map(|(_, pod)| pod.uid).collect();
             Verified::Go(Box::new(Go {
                 authorized,
                 since,

@@ -17,6 +17,7 @@ use crate::executor::{Executor, Failure};
 use crate::health::{self, Part, Status};
 use crate::looks::Looks;
 use crate::rules::Watched;
+use crate::sightings::Sightings;
 use crate::ticket_look::TicketLook;
 use crate::timing::{LEASE, PerMinute};
 use crate::{admit, cluster, connect, execute, keys, resolve};
@@ -95,6 +96,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
                 watched,
                 status: Arc::clone(&status),
                 looks: Looks::default(),
+                sightings: Sightings::default(),
                 instance: config.instance(),
                 stop: stop.clone(),
                 tasks: TaskTracker::new(),
