@@ -52,14 +52,15 @@ CREATE TABLE actions (
 -- One open action for one caller and one change; all that are open; and a caller's ended ones in the
 -- order of their ids: one index to write for a proposal instead of three.
 CREATE UNIQUE INDEX actions_slot ON actions (
-    (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-        THEN 1 ELSE 0 END),
+    (CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
+        WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END),
     agent,
-    (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-        THEN change ELSE id END));
+    (CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change WHEN 'approved' THEN change
+        WHEN 'executing' THEN change WHEN 'indeterminate' THEN change ELSE id END));
 -- Written at an end only. Not by the same words as above: it must not serve who looks for one caller.
-CREATE INDEX actions_ended ON actions (state, id) WHERE state IN (
-    'succeeded', 'failed', 'denied', 'rejected', 'cancelled', 'expired', 'refused');
+CREATE INDEX actions_ended ON actions (state, id) WHERE state = 'succeeded' OR state = 'failed'
+    OR state = 'denied' OR state = 'rejected' OR state = 'cancelled' OR state = 'expired'
+    OR state = 'refused';
 CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';
@@ -77,14 +78,15 @@ BEGIN
     RETURN count(*) FILTER (WHERE state IN ('checking', 'pending')) < waiting
         AND count(*) FILTER (WHERE id >= lowest COLLATE "C")
           + (SELECT count(*) FROM actions
-             WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-                    THEN 1 ELSE 0 END = 0
+             WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
+                    WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 0
                 AND agent = whose COLLATE "C"
-                AND CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-                    THEN change ELSE id END >= lowest COLLATE "C") < hourly
+                AND CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change
+                    WHEN 'approved' THEN change WHEN 'executing' THEN change
+                    WHEN 'indeterminate' THEN change ELSE id END >= lowest COLLATE "C") < hourly
         FROM actions
-        WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-                THEN 1 ELSE 0 END = 1
+        WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
+            WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 1
             AND agent = whose COLLATE "C";
 END
 $$;

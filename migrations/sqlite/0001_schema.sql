@@ -6,9 +6,11 @@
 CREATE TABLE actions (
     id              TEXT    NOT NULL PRIMARY KEY,
     version         INTEGER NOT NULL CHECK (version >= 1),
-    state           TEXT    NOT NULL CHECK (state IN (
-        'checking', 'pending', 'approved', 'executing', 'indeterminate', 'succeeded', 'failed',
-        'denied', 'rejected', 'cancelled', 'expired', 'refused')),
+    -- Of `IN` and more than two words a tree is made for each row that is written.
+    state           TEXT    NOT NULL CHECK (
+        state = 'checking' OR state = 'pending' OR state = 'approved' OR state = 'executing'
+        OR state = 'indeterminate' OR state = 'succeeded' OR state = 'failed' OR state = 'denied'
+        OR state = 'rejected' OR state = 'cancelled' OR state = 'expired' OR state = 'refused'),
     kind            TEXT    NOT NULL,
     cluster         TEXT    NOT NULL,
     namespace       TEXT    NOT NULL,
@@ -46,14 +48,15 @@ CREATE TABLE actions (
 -- One open action for one caller and one change; all that are open; and a caller's ended ones in the
 -- order of their ids: one index to write for a proposal instead of three.
 CREATE UNIQUE INDEX actions_slot ON actions (
-    (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-        THEN 1 ELSE 0 END),
+    (CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
+        WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END),
     agent,
-    (CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-        THEN change ELSE id END));
+    (CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change WHEN 'approved' THEN change
+        WHEN 'executing' THEN change WHEN 'indeterminate' THEN change ELSE id END));
 -- Written at an end only. Not by the same words as above: it must not serve who looks for one caller.
-CREATE INDEX actions_ended ON actions (state, id) WHERE state IN (
-    'succeeded', 'failed', 'denied', 'rejected', 'cancelled', 'expired', 'refused');
+CREATE INDEX actions_ended ON actions (state, id) WHERE state = 'succeeded' OR state = 'failed'
+    OR state = 'denied' OR state = 'rejected' OR state = 'cancelled' OR state = 'expired'
+    OR state = 'refused';
 CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';
@@ -220,7 +223,8 @@ BEGIN
 END;
 
 -- A proposal as one statement, or any number of them: a row of a statement costs less than a statement.
--- What a cap forbids, or what is there already, is left out and does not come back.
+-- What a cap forbids, or what is there already, is left out and does not come back; numbered -1 it is
+-- alone, and fails.
 CREATE VIEW proposals (event_id, event_at, author, event, actor, about, outcome, json, kid, signature,
     id, kind, cluster, namespace, name, uid, params, change, agent, session, reason, idempotency_key,
     at, waiting, hourly, lowest, n)
@@ -231,22 +235,24 @@ BEGIN
         agent, session, reason, idempotency_key, created_at, updated_at)
     SELECT NEW.id, 1, 'checking', NEW.kind, NEW.cluster, NEW.namespace, NEW.name, NEW.uid,
         NEW.params, NEW.change, NEW.agent, NEW.session, NEW.reason, NEW.idempotency_key, NEW.at, NEW.at
-    WHERE (SELECT count(*) FROM actions
-            WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-                THEN 1 ELSE 0 END = 1
-                AND agent = NEW.agent AND state IN ('checking', 'pending')) < NEW.waiting
-        AND (SELECT count(*) FROM actions
-            WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-                THEN 1 ELSE 0 END = 1
-                AND agent = NEW.agent AND id >= NEW.lowest)
-          + (SELECT count(*) FROM actions
-            WHERE CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-                THEN 1 ELSE 0 END = 0
-                AND agent = NEW.agent
-                AND CASE WHEN state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate')
-                    THEN change ELSE id END >= NEW.lowest) < NEW.hourly
+    WHERE (
+        SELECT count(*) FILTER (WHERE state IN ('checking', 'pending')) < NEW.waiting
+            AND count(*) FILTER (WHERE id >= NEW.lowest)
+              + (SELECT count(*) FROM actions
+                 WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1
+                        WHEN 'approved' THEN 1 WHEN 'executing' THEN 1
+                        WHEN 'indeterminate' THEN 1 ELSE 0 END = 0
+                    AND agent = NEW.agent
+                    AND CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change
+                        WHEN 'approved' THEN change WHEN 'executing' THEN change
+                        WHEN 'indeterminate' THEN change ELSE id END >= NEW.lowest) < NEW.hourly
+        FROM actions
+        WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
+                WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 1
+            AND agent = NEW.agent)
     ON CONFLICT DO NOTHING;
-    SELECT RAISE(IGNORE) WHERE changes() = 0;
+    SELECT CASE WHEN NEW.n < 0 THEN RAISE(ABORT, 'left out') ELSE RAISE(IGNORE) END
+        WHERE changes() = 0;
     INSERT INTO audit (id, at, author, event, actor, action_id, outcome, json, kid, signature)
     VALUES (NEW.event_id, NEW.event_at, NEW.author, NEW.event, NEW.actor, NEW.about, NEW.outcome,
         NEW.json, NEW.kid, NEW.signature);

@@ -19,7 +19,12 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
+use mimalloc::MiMalloc;
 use report::Line;
+
+/// The server's, since the store's lines are measured in this process.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A busy machine measures its other work.
 const CALM: f64 = 0.7;

@@ -191,8 +191,20 @@ impl Database {
         args: Args,
     ) -> Result<Vec<T>, StoreError> {
         match &self.0.engine {
-            Engine::Sqlite(engine) => decode(&engine.write(write, args).await?),
-            Engine::Postgres(engine) => decode(&engine.write(write, args).await?),
+            Engine::Sqlite(engine) => decode(&engine.write(write, args).await?.rows),
+            Engine::Postgres(engine) => decode(&engine.write(write, args).await?.rows),
+        }
+    }
+
+    /// Runs a verb; whether it changed anything.
+    pub(crate) async fn changes_by(
+        &self,
+        write: &'static Write,
+        args: Args,
+    ) -> Result<bool, StoreError> {
+        match &self.0.engine {
+            Engine::Sqlite(engine) => Ok(engine.write(write, args).await?.any),
+            Engine::Postgres(engine) => Ok(engine.write(write, args).await?.any),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::StoreError;
 use crate::error::from_sqlx;
 use crate::sql::{Args, Value, Write};
 use crate::sqlite::bump;
-use crate::turns::{Done, Turns, Verb, Writer};
+use crate::turns::{Changed, Done, Turns, Verb, Writer};
 
 const CHANNEL: &str = "countersign";
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ pub(crate) struct Postgres {
     changes: watch::Sender<u64>,
 }
 
-type Rows = Done<PgRow>;
+type Rows = Result<Vec<PgRow>, StoreError>;
 
 impl Postgres {
     pub(crate) fn start(
@@ -97,9 +97,9 @@ impl Postgres {
             .map_err(|error| from_sqlx(&error, &self.url))
     }
 
-    pub(crate) async fn write(&self, write: &'static Write, args: Args) -> Rows {
+    pub(crate) async fn write(&self, write: &'static Write, args: Args) -> Done<PgRow> {
         let rows = match &write.arrays {
-            Some(arrays) if arrays.gather => self.gathering.run(write, args).await?,
+            Some(arrays) if arrays.gather => self.gathering.run(write, args).await?.rows,
             Some(arrays) if write.verbs(&args)? > 1 => {
                 sqlx::query_with(arrays.text, columns(write, &args)?)
                     .fetch_all(&self.pool)
@@ -115,7 +115,7 @@ impl Postgres {
             bump(&self.changes);
             self.committed.notify_one();
         }
-        Ok(rows)
+        Ok(rows.into())
     }
 
     pub(crate) async fn close(&self) {
@@ -188,16 +188,17 @@ struct Connection {
 impl Writer for Connection {
     type Row = PgRow;
 
-    async fn commit(&mut self, verbs: Vec<Verb>) -> Vec<Rows> {
+    async fn commit(&mut self, verbs: Vec<Verb>) -> Vec<Done<PgRow>> {
         let mut results = Vec::with_capacity(verbs.len());
         for run in verbs.chunk_by(|(one, _), (next, _)| std::ptr::eq(*one, *next)) {
             match self.together(run).await {
-                Ok(rows) => results.extend(rows.into_iter().map(Ok)),
+                Ok(rows) => results.extend(rows.into_iter().map(|rows| Ok(rows.into()))),
                 // One of them cannot be done, and none was: each for itself.
                 Err(StoreError::Database { .. } | StoreError::BadInput { .. }) if run.len() > 1 => {
                     for verb in run {
                         let rows = self.together(std::slice::from_ref(verb)).await;
-                        results.push(rows.map(|rows| rows.into_iter().flatten().collect()));
+                        let rows = rows.map(|rows| rows.into_iter().flatten().collect::<Vec<_>>());
+                        results.push(rows.map(Changed::from));
                     }
                 }
                 // No connection, no right, a lock: it would be the same for each.

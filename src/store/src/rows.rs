@@ -52,21 +52,20 @@ fn reason(table: &'static str, code: &str, message: Option<String>) -> Result<Re
 }
 
 /// Actions that have not ended. Few: a caller's cap and their deadlines hold them few. Here and below
-/// word for word what the index `actions_slot` has, or the engines would not use it.
-pub(crate) const OPEN: &str = "CASE WHEN \
-     state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') \
-     THEN 1 ELSE 0 END = 1";
+/// word for word what the index `actions_slot` has, or the engines would not use it; and not as a
+/// list, of which SQLite makes a tree for each row that it writes.
+pub(crate) const OPEN: &str = "CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 \
+     WHEN 'approved' THEN 1 WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 1";
 /// Actions that have.
-pub(crate) const ENDED: &str = "CASE WHEN \
-     state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') \
-     THEN 1 ELSE 0 END = 0";
+pub(crate) const ENDED: &str = "CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 \
+     WHEN 'approved' THEN 1 WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 0";
 /// The same, for who asks by state: word for word what `actions_ended` has.
-pub(crate) const TERMINAL: &str = "state IN \
-     ('succeeded', 'failed', 'denied', 'rejected', 'cancelled', 'expired', 'refused')";
+pub(crate) const TERMINAL: &str = "(state = 'succeeded' OR state = 'failed' OR state = 'denied' \
+     OR state = 'rejected' OR state = 'cancelled' OR state = 'expired' OR state = 'refused')";
 /// Of an open action its change: there is one for each caller. Of an ended one its id.
-pub(crate) const SLOT: &str = "CASE WHEN \
-     state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') \
-     THEN change ELSE id END";
+pub(crate) const SLOT: &str = "CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change \
+     WHEN 'approved' THEN change WHEN 'executing' THEN change WHEN 'indeterminate' THEN change \
+     ELSE id END";
 
 /// The columns of [`ActionRow`]. The statement comes along as one text, `kid signature json`: one
 /// look into the other table instead of three. Neither of the first two can hold a space.

@@ -119,6 +119,9 @@ pub(crate) struct Write {
     pub(crate) arrays: Option<Arrays>,
     /// Whether anybody may be waiting for it.
     pub(crate) wakes: bool,
+    /// SQLite: alone it brings no rows, and fails as "left out" when it changes nothing. A row that comes
+    /// back is one more message from the driver's thread, and one more tree to keep it in till then.
+    pub(crate) or_fails: bool,
 }
 
 /// Equal verbs as one text on SQLite.
@@ -153,6 +156,7 @@ impl Write {
             postgres: postgres.leak(),
             arrays: None,
             wakes: true,
+            or_fails: false,
         }
     }
 
@@ -167,7 +171,7 @@ impl Write {
     }
 
     /// SQLite: a row into a view with this many columns and a last one, the verb's number; its trigger
-    /// does the work and leaves out what is not to be.
+    /// does the work and leaves out what is not to be, or fails when the number is -1.
     pub(crate) fn through(view: &str, width: usize, returning: &str, postgres: String) -> Self {
         let (insert, after) = (
             format!("INSERT INTO {view}"),
@@ -175,9 +179,11 @@ impl Write {
         );
         let values = numbered(1, width);
         let mut write = Self::pair(&format!("{insert} VALUES ({values}, 0){after}"), postgres);
-        write.rows = Some((insert, after));
+        write.rows = Some((insert.clone(), after));
         // One statement is a transaction of its own.
-        write.alone = write.repeat(1).text;
+        let places = vec!["?"; width].join(", ");
+        write.alone = format!("{insert} VALUES ({places}, -1)").leak();
+        write.or_fails = true;
         write
     }
 
@@ -482,10 +488,7 @@ mod tests {
     #[test]
     fn rows_of_a_view_say_whose_they_are() {
         let write = Write::through("v", 2, "id", String::new());
-        assert_eq!(
-            write.alone,
-            "INSERT INTO v VALUES (?, ?, 0) RETURNING id, n"
-        );
+        assert_eq!(write.alone, "INSERT INTO v VALUES (?, ?, -1)");
         let two = write.together(3);
         assert_eq!(
             two.text,

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use crate::StoreError;
 use crate::error::from_sqlx;
 use crate::sql::{Args, Together, Value, Write};
-use crate::turns::{Done, Turns, Verb, Writer};
+use crate::turns::{Changed, Done, Turns, Verb, Writer};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often another process's commits are looked for.
@@ -38,7 +38,7 @@ pub(crate) struct Sqlite {
     readers: SqlitePool,
 }
 
-type Rows = Done<SqliteRow>;
+type Rows = Result<Vec<SqliteRow>, StoreError>;
 
 impl Sqlite {
     /// Takes over the connection that the schema was checked with.
@@ -72,7 +72,7 @@ impl Sqlite {
             .map_err(|error| self.error(&error))
     }
 
-    pub(crate) async fn write(&self, write: &'static Write, args: Args) -> Rows {
+    pub(crate) async fn write(&self, write: &'static Write, args: Args) -> Done<SqliteRow> {
         self.writer.run(write, args).await
     }
 
@@ -214,6 +214,13 @@ fn bind(args: impl IntoIterator<Item = Value>) -> Result<SqliteArguments, StoreE
     Ok(bound)
 }
 
+/// As the trigger of a view says it.
+fn is_left_out(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.message() == "left out")
+}
+
 /// The last column.
 fn number(row: &SqliteRow) -> Result<usize, sqlx::Error> {
     let number: i64 = row.try_get(row.len().saturating_sub(1))?;
@@ -230,11 +237,11 @@ struct Connection {
 impl Writer for Connection {
     type Row = SqliteRow;
 
-    async fn commit(&mut self, verbs: Vec<Verb>) -> Vec<Rows> {
+    async fn commit(&mut self, verbs: Vec<Verb>) -> Vec<Done<SqliteRow>> {
         let wakes: Vec<bool> = verbs.iter().map(|(write, _)| write.wakes).collect();
         let results = self.transaction(verbs).await;
-        let changed = |(wakes, rows): (&bool, &Rows)| {
-            *wakes && rows.as_ref().is_ok_and(|rows| !rows.is_empty())
+        let changed = |(wakes, done): (&bool, &Done<SqliteRow>)| {
+            *wakes && done.as_ref().is_ok_and(|changed| changed.any)
         };
         if wakes.iter().zip(&results).any(changed) {
             bump(&self.committed);
@@ -245,26 +252,44 @@ impl Writer for Connection {
 
 impl Connection {
     /// Runs verbs in one transaction; as many results as verbs, in their order.
-    async fn transaction(&mut self, mut verbs: Vec<Verb>) -> Vec<Rows> {
+    async fn transaction(&mut self, mut verbs: Vec<Verb>) -> Vec<Done<SqliteRow>> {
         if let [(write, args)] = &mut *verbs
             && write.width == args.len()
         {
-            let result = self.script(write.alone, std::mem::take(args)).await;
-            if result.is_err() {
-                self.roll_back().await;
-            }
-            return vec![result];
+            return vec![self.alone(write, std::mem::take(args)).await];
         }
         // When one of them cannot be done, each is tried for itself.
         match self.commit_in_runs(&verbs).await {
-            Ok(results) => return results.into_iter().map(Ok).collect(),
+            Ok(results) => return results.into_iter().map(|rows| Ok(rows.into())).collect(),
             Err(_) => self.roll_back().await,
         }
         match self.commit_one_by_one(&verbs).await {
-            Ok(results) => results,
+            Ok(results) => {
+                let done = |rows: Rows| rows.map(Changed::from);
+                results.into_iter().map(done).collect()
+            }
             Err(error) => {
                 self.roll_back().await;
                 verbs.iter().map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    async fn alone(&mut self, write: &Write, args: Args) -> Done<SqliteRow> {
+        let done: Result<Vec<SqliteRow>, _> = sqlx::query_with(write.alone, bind(args)?)
+            .fetch(&mut self.connection)
+            .try_collect()
+            .await;
+        match done {
+            Ok(rows) => Ok(Changed {
+                any: write.or_fails || !rows.is_empty(),
+                rows,
+            }),
+            // The statement took all back itself.
+            Err(error) if write.or_fails && is_left_out(&error) => Ok(Vec::new().into()),
+            Err(error) => {
+                self.roll_back().await;
+                Err(from_sqlx(&error, &self.path))
             }
         }
     }

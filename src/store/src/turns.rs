@@ -19,8 +19,25 @@ const BATCH: usize = 64;
 /// A verb and its arguments.
 pub(crate) type Verb = (&'static Write, Args);
 
-/// What became of a verb: its rows.
-pub(crate) type Done<R> = Result<Vec<R>, StoreError>;
+/// What became of a verb.
+pub(crate) type Done<R> = Result<Changed<R>, StoreError>;
+
+/// Whether a verb changed anything, and the rows that came back. A verb that is only asked whether may
+/// come without rows.
+#[derive(Debug)]
+pub(crate) struct Changed<R> {
+    pub(crate) any: bool,
+    pub(crate) rows: Vec<R>,
+}
+
+impl<R> From<Vec<R>> for Changed<R> {
+    fn from(rows: Vec<R>) -> Self {
+        Self {
+            any: !rows.is_empty(),
+            rows,
+        }
+    }
+}
 
 /// Runs verbs, a batch at a time.
 pub(crate) trait Writer: Send + 'static {

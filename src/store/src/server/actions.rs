@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use countersign_domain::{
     Action, ActionId, AuditEvent, Author, Channel, Code, EventName, OsEntropy, Proposal, Reason,
-    State, StateName, Target, Verb, canonical_json, digest_text, to_millis,
+    State, StateName, Target, Verb, digest_text, to_millis,
 };
 use jiff::Timestamp;
 
@@ -219,8 +219,7 @@ impl ServerStore {
         ]);
         // What stood in the way may be gone before we look at it; then there is nothing in the way.
         for _ in 0..4 {
-            let stored: Vec<(String,)> = self.db.write(&PROPOSE, values.clone()).await?;
-            if !stored.is_empty() {
+            if self.db.changes_by(&PROPOSE, values.clone()).await? {
                 return Ok(Proposed::Created(created(proposal, id, now)));
             }
             if let Some(found) = self.in_the_way(proposal, &change, caps, &lowest).await? {
@@ -471,10 +470,7 @@ fn why_expired(state: StateName) -> Reason {
 fn change(proposal: &Proposal) -> Result<String, StoreError> {
     let Target { cluster, uid, .. } = &proposal.target;
     let change = (proposal.kind.as_str(), cluster, uid, &proposal.params);
-    let text = canonical_json(&change).map_err(|error| StoreError::BadInput {
-        why: format!("params: {error}"),
-    })?;
-    Ok(digest_text(&text).to_string())
+    Ok(digest_text(&to_json(&change)?).to_string())
 }
 
 /// Ids are UUIDv7: they begin with their time, so that their order is that of creation and one index
