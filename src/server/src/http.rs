@@ -82,9 +82,14 @@ pub async fn serve(app: SharedApp, listener: TcpListener) -> std::io::Result<()>
     }
 }
 
-/// The process runs. Says nothing about anything else.
-async fn healthz() -> &'static str {
-    "ok\n"
+/// The process runs and can write, or is on its way out. Says nothing about anything else: what a new
+/// start would not mend is no reason for one.
+async fn healthz(State(app): State<SharedApp>) -> Response {
+    if app.store.is_closed() && !app.shutdown.is_cancelled() {
+        tracing::error!("the store is closed; this process must be started anew");
+        return (StatusCode::SERVICE_UNAVAILABLE, "the store is closed\n").into_response();
+    }
+    "ok\n".into_response()
 }
 
 /// Probes and scrapes name the address that they connect to. A web page in somebody's browser that

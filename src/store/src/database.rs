@@ -153,6 +153,13 @@ impl Database {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        match &self.0.engine {
+            Engine::Sqlite(engine) => engine.is_closed(),
+            Engine::Postgres(engine) => engine.is_closed(),
+        }
+    }
+
     /// Grows whenever this or another process committed something, and now and then without a
     /// cause. A hint: look again. Whoever writes on every wake wakes itself.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {

@@ -118,6 +118,10 @@ impl Postgres {
         Ok(rows.into())
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gathering.is_closed()
+    }
+
     pub(crate) async fn close(&self) {
         self.gathering.close().await;
         self.notifier.abort();

@@ -76,6 +76,10 @@ impl Sqlite {
         self.writer.run(write, args).await
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.writer.is_closed()
+    }
+
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         for writer in self.writer.close().await {

@@ -142,6 +142,11 @@ impl<W: Writer> Turns<W> {
         std::mem::take(&mut self.state().idle)
     }
 
+    /// Closed, or every writer lost to a panic: no verb is run any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     fn state(&self) -> MutexGuard<'_, State<W>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -104,10 +104,15 @@ impl Collector {
                     }
                 }
             }
-            from = list.metadata.r#continue;
-            if from.is_empty() {
+            let next = list.metadata.r#continue;
+            if next.is_empty() {
                 return Ok(done);
             }
+            if next == from {
+                let problem = "a page of the list leads to itself".to_owned();
+                return Err(refused("listed", problem));
+            }
+            from = next;
         }
     }
 

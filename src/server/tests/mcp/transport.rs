@@ -315,10 +315,8 @@ async fn health_and_readiness_say_what_they_know() {
         assert!(!text.contains("prod") && text.contains("allowed_hosts"));
     }
     world.database.close().await;
-    let ready = http()
-        .get(format!("{}/readyz", world.url))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(ready.status(), 503);
+    for path in ["readyz", "healthz"] {
+        let asked = http().get(format!("{}/{path}", world.url)).send();
+        assert_eq!(asked.await.unwrap().status(), 503, "{path}");
+    }
 }

@@ -25,6 +25,11 @@ pub struct ServerStore {
 }
 
 impl ServerStore {
+    /// Nothing is written any more, by this process: it was closed, or a defect took its writers.
+    pub fn is_closed(&self) -> bool {
+        self.db.is_closed()
+    }
+
     /// Grows whenever something was committed, here or in another process, and now and then
     /// without a cause: look again.
     pub fn changes(&self) -> watch::Receiver<u64> {

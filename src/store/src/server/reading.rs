@@ -19,6 +19,21 @@ use crate::{
 impl ServerStore {
     /// An action with all that belongs to it.
     pub async fn detail(&self, id: ActionId) -> Result<Option<ActionDetail>, StoreError> {
+        let mut detail = self.parts(id).await?;
+        // They are read one after the other: a row that moved meanwhile would not fit its records.
+        for _ in 0..3 {
+            let read = detail.as_ref().map(|detail| detail.action.version);
+            let version = "SELECT version FROM actions WHERE id = $1";
+            let version: Vec<(i64,)> = self.db.read(version, args![id]).await?;
+            if read == version.first().map(|(version,)| *version) {
+                break;
+            }
+            detail = self.parts(id).await?;
+        }
+        Ok(detail)
+    }
+
+    async fn parts(&self, id: ActionId) -> Result<Option<ActionDetail>, StoreError> {
         let Some(action) = get(&self.db, id).await? else {
             return Ok(None);
         };

@@ -37,6 +37,28 @@ on_both_engines! {
         assert_eq!(world.server.count_by_state().await.unwrap(), [(StateName::Checking, 5)]);
     }
 
+    async fn what_is_read_of_an_action_fits_together_while_it_ends(world: World) {
+        for n in 0..20 {
+            let (executing, lease) = world.executing(&format!("web-{n}")).await;
+            let step = world.step(&executing, RecordKind::Outcome, "succeeded", later(30));
+            let reader = world.server.clone();
+            let reading = tokio::spawn(async move {
+                loop {
+                    let detail = reader.detail(executing.id).await.unwrap().unwrap();
+                    let last = detail.records.last().unwrap().0.record;
+                    let ended = detail.action.state.name() == StateName::Succeeded;
+                    assert_eq!(ended, last == RecordKind::Outcome, "{:?}", detail.action.state);
+                    if ended {
+                        break;
+                    }
+                }
+            });
+            tokio::time::sleep(Duration::from_millis(n % 5)).await;
+            done(world.executor.finish(&executing, &lease, &step).await.unwrap());
+            reading.await.unwrap();
+        }
+    }
+
     async fn the_audit_log_filters_and_pages(world: World) {
         let id = id_at(now());
         let mut events = Vec::new();
