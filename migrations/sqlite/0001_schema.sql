@@ -231,11 +231,9 @@ CREATE VIEW proposals (event_id, event_at, author, event, actor, about, outcome,
 AS SELECT '', 0, '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', 0, 0, 0, '', 0;
 CREATE TRIGGER propose INSTEAD OF INSERT ON proposals
 BEGIN
-    INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, change,
-        agent, session, reason, idempotency_key, created_at, updated_at)
-    SELECT NEW.id, 1, 'checking', NEW.kind, NEW.cluster, NEW.namespace, NEW.name, NEW.uid,
-        NEW.params, NEW.change, NEW.agent, NEW.session, NEW.reason, NEW.idempotency_key, NEW.at, NEW.at
-    WHERE (
+    -- A statement of its own: one that reads what it writes keeps a copy.
+    SELECT CASE WHEN NEW.n < 0 THEN RAISE(ABORT, 'left out') ELSE RAISE(IGNORE) END
+    WHERE NOT (
         SELECT count(*) FILTER (WHERE state IN ('checking', 'pending')) < NEW.waiting
             AND count(*) FILTER (WHERE id >= NEW.lowest)
               + (SELECT count(*) FROM actions
@@ -249,7 +247,11 @@ BEGIN
         FROM actions
         WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
                 WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 1
-            AND agent = NEW.agent)
+            AND agent = NEW.agent);
+    INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, change,
+        agent, session, reason, idempotency_key, created_at, updated_at)
+    VALUES (NEW.id, 1, 'checking', NEW.kind, NEW.cluster, NEW.namespace, NEW.name, NEW.uid,
+        NEW.params, NEW.change, NEW.agent, NEW.session, NEW.reason, NEW.idempotency_key, NEW.at, NEW.at)
     ON CONFLICT DO NOTHING;
     SELECT CASE WHEN NEW.n < 0 THEN RAISE(ABORT, 'left out') ELSE RAISE(IGNORE) END
         WHERE changes() = 0;
