@@ -20,7 +20,8 @@ pub const FAILING: &str = "playground.countersign.dev/failing";
 const CREATING: Duration = Duration::from_millis(150);
 const STARTING: Duration = Duration::from_millis(150);
 const CRASH_AFTER: Duration = Duration::from_millis(200);
-const BACK_OFF: Duration = Duration::from_secs(30);
+/// The longest that a kubelet waits, and what it waits for pods that have failed as often as ours.
+const BACK_OFF: Duration = Duration::from_secs(300);
 const RESTARTED_RUNS: Duration = Duration::from_millis(1500);
 pub const STOPPING: Duration = Duration::from_millis(150);
 
