@@ -3,7 +3,8 @@
 //! New is what was not in the list before the write: creation times have a resolution of one
 //! second and would confuse a sibling with a replacement. Where several pods of one workload are
 //! restarted at once, each new pod counts for one action: whoever counts it says so in the cluster's
-//! register first. Each takes the oldest, since a later write cannot count what stood before it. Of a StatefulSet only a pod of the old one's name can take its place.
+//! register first. Each takes the oldest, since a later write cannot count what stood before it. Of a
+//! StatefulSet only a pod of the old one's name can take its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
