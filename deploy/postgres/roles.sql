@@ -38,7 +38,7 @@ BEGIN
     REVOKE ALL (id, version, state, kind, cluster, namespace, name, uid, params, change, agent,
         session, reason, idempotency_key, decide_by, execute_by, held_code, held_message, held_since,
         retry_at, lease_token, lease_holder, lease_until, fence, started_at, end_code, end_message,
-        ended_at, created_at, updated_at)
+        ended_at, created_at, updated_at, open, slot)
         ON actions FROM countersign_server, countersign_executor;
 
     -- Both check the schema's version, read what they show or verify, and append to the log.
@@ -50,7 +50,7 @@ BEGIN
 
     -- The server: what people and AIs say. It never says what was admitted or executed.
     GRANT INSERT (id, version, state, kind, cluster, namespace, name, uid, params, change, agent,
-        session, reason, idempotency_key, created_at, updated_at) ON actions TO countersign_server;
+        session, reason, idempotency_key, created_at, updated_at, slot) ON actions TO countersign_server;
     GRANT UPDATE (version, state, held_code, held_message, held_since, retry_at, lease_token,
         lease_holder, lease_until, end_code, end_message, ended_at, updated_at)
         ON actions TO countersign_server;

@@ -4,17 +4,15 @@
 -- migrations/sqlite holds the same schema; the numbers go in pairs. What an index holds compares as
 -- bytes: ids then sort by creation time in every locale, and comparing costs least.
 
--- A domain is parsed once for a connection; a CHECK of the table, or a generated column, with each
--- statement.
+-- A domain is parsed once for a connection; a CHECK of the table, a generated column, and what an
+-- index is made of, with each statement: what an insert pays for is kept short.
 CREATE DOMAIN action_state AS TEXT COLLATE "C" CHECK (VALUE IN (
     'checking', 'pending', 'approved', 'executing', 'indeterminate', 'succeeded', 'failed',
     'denied', 'rejected', 'cancelled', 'expired', 'refused'));
-CREATE DOMAIN row_version AS BIGINT CHECK (VALUE >= 1);
-CREATE DOMAIN author AS TEXT CHECK (VALUE IN ('server', 'executor'));
 
 CREATE TABLE actions (
     id              TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    version         row_version NOT NULL,
+    version         BIGINT  NOT NULL,
     state           action_state NOT NULL,
     kind            TEXT COLLATE "C"    NOT NULL,
     cluster         TEXT COLLATE "C"    NOT NULL,
@@ -46,25 +44,34 @@ CREATE TABLE actions (
     end_message     TEXT,
     ended_at        BIGINT,
     created_at      BIGINT  NOT NULL,
-    updated_at      BIGINT  NOT NULL
+    updated_at      BIGINT  NOT NULL,
+    -- What follows from the state: 1 until it ends, then 0; the change until then, then the id. By a
+    -- trigger when the state changes, since a generated column costs each insert more than its index.
+    open            BIGINT  NOT NULL DEFAULT 1,
+    slot            TEXT COLLATE "C" NOT NULL
 );
 
 -- One open action for one caller and one change; all that are open; and a caller's ended ones in the
 -- order of their ids: one index to write for a proposal instead of three.
-CREATE UNIQUE INDEX actions_slot ON actions (
-    (CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
-        WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END),
-    agent,
-    (CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change WHEN 'approved' THEN change
-        WHEN 'executing' THEN change WHEN 'indeterminate' THEN change ELSE id END));
--- Written at an end only. Not by the same words as above: it must not serve who looks for one caller.
-CREATE INDEX actions_ended ON actions (state, id) WHERE state = 'succeeded' OR state = 'failed'
-    OR state = 'denied' OR state = 'rejected' OR state = 'cancelled' OR state = 'expired'
-    OR state = 'refused';
+CREATE UNIQUE INDEX actions_slot ON actions (open, agent, slot);
+-- Written at an end only. Not by the same words as `open = 0`: it must not serve who looks for one caller.
+CREATE INDEX actions_ended ON actions (state, id) WHERE open < 1;
 CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';
+CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX actions_leased ON actions (lease_token) WHERE lease_token IS NOT NULL;
+
+CREATE FUNCTION slot_of_state() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.open := CASE WHEN NEW.state IN (
+        'checking', 'pending', 'approved', 'executing', 'indeterminate') THEN 1 ELSE 0 END;
+    NEW.slot := CASE WHEN NEW.open = 1 THEN NEW.change ELSE NEW.id END;
+    RETURN NEW;
+END
+$$;
+-- A proposal is inserted open, by one verb, with its change as its slot.
+CREATE TRIGGER actions_slot_of_state BEFORE UPDATE OF state, open, slot ON actions
+    FOR EACH ROW EXECUTE FUNCTION slot_of_state();
 
 -- Whether a caller's caps leave room for a proposal. One proposer after the other, until its commit:
 -- each looks with a snapshot of its own, taken after the one before it was stored.
@@ -75,19 +82,11 @@ BEGIN
     IF pg_advisory_xact_lock(hashtextextended('countersign.may_propose', 0))::text IS NULL THEN
         RETURN false;
     END IF;
-    RETURN count(*) FILTER (WHERE state IN ('checking', 'pending')) < waiting
-        AND count(*) FILTER (WHERE id >= lowest COLLATE "C")
-          + (SELECT count(*) FROM actions
-             WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
-                    WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 0
-                AND agent = whose COLLATE "C"
-                AND CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change
-                    WHEN 'approved' THEN change WHEN 'executing' THEN change
-                    WHEN 'indeterminate' THEN change ELSE id END >= lowest COLLATE "C") < hourly
+    -- One look for both: a digest, the slot of what is open, is above every id.
+    RETURN count(*) FILTER (WHERE state = 'checking' OR state = 'pending') < waiting
+        AND count(*) FILTER (WHERE id >= lowest COLLATE "C") < hourly
         FROM actions
-        WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
-            WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 1
-            AND agent = whose COLLATE "C";
+        WHERE open IN (0, 1) AND agent = whose COLLATE "C" AND slot >= lowest COLLATE "C";
 END
 $$;
 
@@ -208,19 +207,21 @@ CREATE TABLE audit (
     seq       BIGINT  NOT NULL PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     id        TEXT COLLATE "C" NOT NULL,
     at        BIGINT  NOT NULL,
-    author    author  NOT NULL,
+    author    TEXT    NOT NULL,
     event     TEXT COLLATE "C"    NOT NULL,
     actor     TEXT COLLATE "C"    NOT NULL,
-    action_id TEXT COLLATE "C" NOT NULL,
+    -- NULL: about no action.
+    action_id TEXT COLLATE "C",
     outcome   TEXT    NOT NULL,
     -- The whole event; the columns above are copies for filters.
     json      TEXT    NOT NULL,
     -- The executor's events are signed.
     kid       TEXT,
     signature TEXT,
-    CHECK ((author = 'executor') = (signature IS NOT NULL) AND (kid IS NULL) = (signature IS NULL))
+    CHECK (author = CASE WHEN signature IS NULL THEN 'server' ELSE 'executor' END
+        AND (kid IS NULL) = (signature IS NULL))
 );
-CREATE INDEX audit_by_action ON audit (action_id, seq) WHERE action_id <> '';
+CREATE INDEX audit_by_action ON audit (action_id, seq) WHERE action_id IS NOT NULL;
 CREATE INDEX audit_by_actor ON audit (actor, seq);
 -- Not the calls: most rows are calls, and who looks for them finds them by walking.
 CREATE INDEX audit_by_event ON audit (event, seq) WHERE event <> 'tool.called';

@@ -41,25 +41,24 @@ CREATE TABLE actions (
     end_message     TEXT,
     ended_at        INTEGER,
     created_at      INTEGER NOT NULL,
-    updated_at      INTEGER NOT NULL
+    updated_at      INTEGER NOT NULL,
+    -- What follows from the state: 1 until it ends, then 0; the change until then, then the id.
+    open            INTEGER NOT NULL AS (CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1
+        WHEN 'approved' THEN 1 WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END),
+    slot            TEXT    NOT NULL AS (CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change
+        WHEN 'approved' THEN change WHEN 'executing' THEN change WHEN 'indeterminate' THEN change
+        ELSE id END)
     -- Rows are kept in the order of their ids, which is that of creation: one tree less to write.
 ) STRICT, WITHOUT ROWID;
 
 -- One open action for one caller and one change; all that are open; and a caller's ended ones in the
 -- order of their ids: one index to write for a proposal instead of three.
-CREATE UNIQUE INDEX actions_slot ON actions (
-    (CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
-        WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END),
-    agent,
-    (CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change WHEN 'approved' THEN change
-        WHEN 'executing' THEN change WHEN 'indeterminate' THEN change ELSE id END));
--- Written at an end only. Not by the same words as above: it must not serve who looks for one caller.
-CREATE INDEX actions_ended ON actions (state, id) WHERE state = 'succeeded' OR state = 'failed'
-    OR state = 'denied' OR state = 'rejected' OR state = 'cancelled' OR state = 'expired'
-    OR state = 'refused';
+CREATE UNIQUE INDEX actions_slot ON actions (open, agent, slot);
+-- Written at an end only. Not by the same words as `open = 0`: it must not serve who looks for one caller.
+CREATE INDEX actions_ended ON actions (state, id) WHERE open < 1;
 CREATE UNIQUE INDEX actions_idempotency ON actions (agent, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE state = 'rejected';
+CREATE INDEX actions_rejected ON actions (agent, uid, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX actions_leased ON actions (lease_token) WHERE lease_token IS NOT NULL;
 
 CREATE TABLE decisions (
@@ -180,17 +179,19 @@ CREATE TABLE audit (
     seq       INTEGER NOT NULL PRIMARY KEY,
     id        TEXT    NOT NULL,
     at        INTEGER NOT NULL,
-    author    TEXT    NOT NULL CHECK (author IN ('server', 'executor')),
+    author    TEXT    NOT NULL,
     event     TEXT    NOT NULL,
     actor     TEXT    NOT NULL,
-    action_id TEXT    NOT NULL,
+    -- NULL: about no action.
+    action_id TEXT,
     outcome   TEXT    NOT NULL,
     -- The whole event; the columns above are copies for filters.
     json      TEXT    NOT NULL,
     -- The executor's events are signed.
     kid       TEXT,
     signature TEXT,
-    CHECK ((author = 'executor') = (signature IS NOT NULL) AND (kid IS NULL) = (signature IS NULL))
+    CHECK (author = CASE WHEN signature IS NULL THEN 'server' ELSE 'executor' END
+        AND (kid IS NULL) = (signature IS NULL))
 ) STRICT;
 -- The index of the log: which rows have `action ID`, `actor NAME` or `event NAME`. Filled for 256 rows at
 -- once, since a page of it that is written for one row costs as much as the row. Not the event of
@@ -210,7 +211,7 @@ CREATE TABLE audit_blocks (
 CREATE TRIGGER audit_block AFTER INSERT ON audit WHEN NEW.seq % 256 = 0
 BEGIN
     INSERT INTO audit_index
-        SELECT 'action ' || action_id, seq FROM audit WHERE action_id <> ''
+        SELECT 'action ' || action_id, seq FROM audit WHERE action_id IS NOT NULL
             AND seq > (SELECT COALESCE(max(last), 0) FROM audit_blocks)
         UNION ALL SELECT 'actor ' || actor, seq FROM audit
             WHERE seq > (SELECT COALESCE(max(last), 0) FROM audit_blocks)
@@ -234,20 +235,11 @@ BEGIN
     -- A statement of its own: one that reads what it writes keeps a copy.
     SELECT CASE WHEN NEW.n < 0 THEN RAISE(ABORT, 'left out') ELSE RAISE(IGNORE) END
     WHERE NOT (
-        SELECT count(*) FILTER (WHERE state IN ('checking', 'pending')) < NEW.waiting
+        SELECT count(*) FILTER (WHERE state = 'checking' OR state = 'pending') < NEW.waiting
             AND count(*) FILTER (WHERE id >= NEW.lowest)
               + (SELECT count(*) FROM actions
-                 WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1
-                        WHEN 'approved' THEN 1 WHEN 'executing' THEN 1
-                        WHEN 'indeterminate' THEN 1 ELSE 0 END = 0
-                    AND agent = NEW.agent
-                    AND CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change
-                        WHEN 'approved' THEN change WHEN 'executing' THEN change
-                        WHEN 'indeterminate' THEN change ELSE id END >= NEW.lowest) < NEW.hourly
-        FROM actions
-        WHERE CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 WHEN 'approved' THEN 1
-                WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 1
-            AND agent = NEW.agent);
+                 WHERE open = 0 AND agent = NEW.agent AND slot >= NEW.lowest) < NEW.hourly
+        FROM actions WHERE open = 1 AND agent = NEW.agent);
     INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, change,
         agent, session, reason, idempotency_key, created_at, updated_at)
     VALUES (NEW.id, 1, 'checking', NEW.kind, NEW.cluster, NEW.namespace, NEW.name, NEW.uid,

@@ -51,21 +51,12 @@ fn reason(table: &'static str, code: &str, message: Option<String>) -> Result<Re
     Ok(Reason::new(parse::<Code>(table, code)?, message))
 }
 
-/// Actions that have not ended. Few: a caller's cap and their deadlines hold them few. Here and below
-/// word for word what the index `actions_slot` has, or the engines would not use it; and not as a
-/// list, of which SQLite makes a tree for each row that it writes.
-pub(crate) const OPEN: &str = "CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 \
-     WHEN 'approved' THEN 1 WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 1";
-/// Actions that have.
-pub(crate) const ENDED: &str = "CASE state WHEN 'checking' THEN 1 WHEN 'pending' THEN 1 \
-     WHEN 'approved' THEN 1 WHEN 'executing' THEN 1 WHEN 'indeterminate' THEN 1 ELSE 0 END = 0";
+/// Actions that have not ended. Few: a caller's cap and their deadlines hold them few.
+pub(crate) const OPEN: &str = "open = 1";
+/// Actions that have, for who asks for a caller.
+pub(crate) const ENDED: &str = "open = 0";
 /// The same, for who asks by state: word for word what `actions_ended` has.
-pub(crate) const TERMINAL: &str = "(state = 'succeeded' OR state = 'failed' OR state = 'denied' \
-     OR state = 'rejected' OR state = 'cancelled' OR state = 'expired' OR state = 'refused')";
-/// Of an open action its change: there is one for each caller. Of an ended one its id.
-pub(crate) const SLOT: &str = "CASE state WHEN 'checking' THEN change WHEN 'pending' THEN change \
-     WHEN 'approved' THEN change WHEN 'executing' THEN change WHEN 'indeterminate' THEN change \
-     ELSE id END";
+pub(crate) const TERMINAL: &str = "open < 1";
 
 /// The columns of [`ActionRow`]. The statement comes along as one text, `kid signature json`: one
 /// look into the other table instead of three. Neither of the first two can hold a space.
@@ -300,7 +291,7 @@ pub(crate) fn event_args(event: &AuditEvent, sealed: Option<&Sealed>) -> Result<
         event.author.as_str(),
         event.event.as_str(),
         &event.actor,
-        &event.action_id,
+        Some(event.action_id.as_str()).filter(|id| !id.is_empty()),
         event.details.get("outcome").map_or("", String::as_str),
         json,
         sealed.map(|sealed| sealed.kid.as_str()),

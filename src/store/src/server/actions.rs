@@ -10,7 +10,7 @@ use countersign_domain::{
 use jiff::Timestamp;
 
 use super::{ServerStore, before, get, transition};
-use crate::rows::{ACTION, ActionRow, ENDED, OPEN, SLOT, event_args, parse, time, to_json};
+use crate::rows::{ACTION, ActionRow, OPEN, event_args, parse, time, to_json};
 use crate::sql::{AUDIT, AUDIT_WIDTH, Follow, Write, args, numbered, storable, unnested};
 use crate::{Cap, Caps, NewDecision, NextState, Proposed, StoreError, Topic, Transition};
 
@@ -34,14 +34,14 @@ pub(super) static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
     let insert = |values: &str, from: &str, room: &str| {
         format!(
             "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
-                 change, agent, session, reason, idempotency_key, created_at, updated_at) \
+                 change, agent, session, reason, idempotency_key, created_at, updated_at, slot) \
              SELECT {values} FROM {from} WHERE {room} ON CONFLICT DO NOTHING RETURNING id"
         )
     };
     let row = |n: &dyn Fn(usize) -> String| {
         let these = |from, to| (from..=to).map(n).collect::<Vec<_>>().join(", ");
-        let (first, rest, now) = (n(11), these(12, 22), n(23));
-        format!("{first}, 1, 'checking', {rest}, {now}, {now}")
+        let (first, rest, now, change) = (n(11), these(12, 22), n(23), n(18));
+        format!("{first}, 1, 'checking', {rest}, {now}, {now}, {change}")
     };
     let alone = |n| format!("${n}");
     // One process after the other looks whether there is room: see the function.
@@ -76,22 +76,6 @@ pub(super) static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
     );
     Write::through("proposals", columns.len(), "id", postgres).in_arrays(arrays, true)
 });
-
-/// Small, since the caps hold them small.
-fn count_waiting(agent: &str) -> String {
-    format!(
-        "SELECT count(*) FROM actions WHERE {OPEN} AND agent = {agent} \
-         AND state IN ('checking', 'pending')"
-    )
-}
-
-/// What is open has its change in its slot, what has ended its id.
-fn count_hour(agent: &str, lowest: &str) -> String {
-    format!(
-        "(SELECT count(*) FROM actions WHERE {OPEN} AND agent = {agent} AND id >= {lowest}) \
-         + (SELECT count(*) FROM actions WHERE {ENDED} AND agent = {agent} AND {SLOT} >= {lowest})"
-    )
-}
 
 /// $1-$10 event; $11 id, $12 version, $13 next state or null, $14 end code, $15 end message, $16 at,
 /// $17 new version, $18 person, $19 verb, $20 channel, $21 reason, $22-$24 the sealed decision.
@@ -176,12 +160,12 @@ struct Due {
     version: i64,
 }
 
-/// What the caps count: as the trigger and the function that hold them. $1 agent, $2 the lowest id of
-/// the last hour.
-pub(crate) fn counts() -> String {
-    let (waiting, hour) = (count_waiting("$1"), count_hour("$1", "$2"));
-    format!("SELECT ({waiting}), {hour}")
-}
+/// What the caps count, as the trigger and the function that hold them do: a caller's open ones and its
+/// ended ones of the last hour. What has ended has its id in its slot; what is open has a digest there,
+/// whose `sha256:` is above every id. $1 agent, $2 the lowest id of the last hour.
+pub(crate) const COUNTS: &str = "SELECT count(*) FILTER (WHERE state IN ('checking', 'pending')), \
+     count(*) FILTER (WHERE id >= $2) \
+     FROM actions WHERE open IN (0, 1) AND agent = $1 AND slot >= $2";
 
 impl ServerStore {
     /// Stores a proposal in state `checking`, unless it is there already or a cap forbids it.
@@ -249,13 +233,12 @@ impl ServerStore {
             }));
         }
         let text =
-            format!("SELECT {ACTION} FROM actions WHERE {OPEN} AND agent = $1 AND {SLOT} = $2");
+            format!("SELECT {ACTION} FROM actions WHERE {OPEN} AND agent = $1 AND slot = $2");
         let mut rows: Vec<ActionRow> = self.db.read(text, args![agent, change]).await?;
         if let Some(row) = rows.pop() {
             return Ok(Some(Proposed::Existing(row.action()?)));
         }
-        let text = counts();
-        let counts: Vec<(i64, i64)> = self.db.read(text, args![agent, lowest]).await?;
+        let counts: Vec<(i64, i64)> = self.db.read(COUNTS, args![agent, lowest]).await?;
         Ok(counts.first().and_then(|(waiting, hour)| {
             if *waiting >= i64::from(caps.pending) {
                 Some(Proposed::OverCap {

@@ -85,7 +85,7 @@ pub(crate) fn story(sqlite: bool) -> String {
         ));
         arms.push((select(BY_INDEX, &[word, STORY]), "audit_index.seq"));
     } else {
-        let action = "action_id = $1 AND action_id <> ''";
+        let action = "action_id = $1";
         arms.push((select("audit", &[action, STORY]), "seq"));
     }
     merged(&arms, "seq", STORY_LENGTH)
@@ -107,9 +107,6 @@ pub(crate) fn search(asked: &AuditFilter, sqlite: bool) -> (String, crate::sql::
         if !calls {
             filter.condition(STORY);
         }
-    }
-    if asked.action.is_some() {
-        filter.condition("action_id <> ''");
     }
     filter.compare("action_id =", asked.action);
     filter.compare("outcome =", asked.outcome.as_deref());

@@ -40,7 +40,7 @@ impl ServerStore {
 /// Those whose plans are tested.
 #[cfg(test)]
 pub(crate) use {
-    actions::{DUE, counts},
+    actions::{COUNTS, DUE},
     audit::{search, story},
     outbox::{OPEN_TICKETS, PICK as OUTBOX_PICK},
     reading::{GAUGES, OUTBOX_GAUGES, list},

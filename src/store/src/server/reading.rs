@@ -8,8 +8,8 @@ use countersign_domain::{Action, ActionId, StateName};
 use super::filter::{Filter, merged};
 use super::{ServerStore, get};
 use crate::rows::{
-    ACTION, ActionRow, DECISION, DecisionRecord, ENDED, OPEN, SLOT, SealedRow, TERMINAL, parse,
-    record, time,
+    ACTION, ActionRow, DECISION, DecisionRecord, ENDED, OPEN, SealedRow, TERMINAL, parse, record,
+    time,
 };
 use crate::sql::{Args, args};
 use crate::{
@@ -178,7 +178,7 @@ pub(crate) fn list(asked: &ActionFilter) -> (String, Args) {
     let (ended, open): (Vec<StateName>, Vec<StateName>) =
         once.into_iter().partition(|state| state.is_terminal());
     let slot = match (&asked.agent, asked.before) {
-        (Some(_), Some(before)) => format!("{SLOT} < {}", filter.bind(before)),
+        (Some(_), Some(before)) => format!("slot < {}", filter.bind(before)),
         _ => "true".to_owned(),
     };
     let all = asked.states.is_empty();
@@ -196,9 +196,9 @@ pub(crate) fn list(asked: &ActionFilter) -> (String, Args) {
     if asked.agent.is_some() {
         // There the slot is the id.
         if all {
-            arm(&[ENDED, &slot], SLOT);
+            arm(&[ENDED, &slot], "slot");
         } else if !ended.is_empty() {
-            arm(&[ENDED, &slot, &among(&ended)], SLOT);
+            arm(&[ENDED, &slot, &among(&ended)], "slot");
         }
     } else {
         for state in ended {
