@@ -48,8 +48,9 @@ BEGIN
         TO countersign_executor;
     GRANT INSERT ON audit TO countersign_server, countersign_executor;
 
-    -- The server: what people and AIs say. It never says what was admitted or executed.
-    GRANT INSERT (id, version, state, kind, cluster, namespace, name, uid, params, change, agent,
+    -- The server: what people and AIs say. It never says what was admitted or executed, and its
+    -- proposals begin as `checking`.
+    GRANT INSERT (id, kind, cluster, namespace, name, uid, params, change, agent,
         session, reason, idempotency_key, created_at, updated_at, slot) ON actions TO countersign_server;
     GRANT UPDATE (version, state, held_code, held_message, held_since, retry_at, lease_token,
         lease_holder, lease_until, end_code, end_message, ended_at, updated_at)
@@ -68,7 +69,7 @@ BEGIN
     GRANT INSERT ON outbox TO countersign_executor;
     GRANT SELECT, INSERT, UPDATE ON heartbeats TO countersign_executor;
 
-    -- Each appends to the log in its own name only.
+    -- Each appends to the log in its own name only, and the executor signs.
     ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
     DROP POLICY IF EXISTS audit_read ON audit;
     DROP POLICY IF EXISTS audit_server ON audit;
@@ -76,8 +77,8 @@ BEGIN
     CREATE POLICY audit_read ON audit FOR SELECT
         TO countersign_server, countersign_executor USING (true);
     CREATE POLICY audit_server ON audit FOR INSERT
-        TO countersign_server WITH CHECK (author = 'server');
+        TO countersign_server WITH CHECK (author = 'server' AND kid IS NULL AND signature IS NULL);
     CREATE POLICY audit_executor ON audit FOR INSERT
-        TO countersign_executor WITH CHECK (author = 'executor');
+        TO countersign_executor WITH CHECK (author = 'executor' AND kid IS NOT NULL AND signature IS NOT NULL);
 END
 $$;

@@ -4,16 +4,15 @@
 -- migrations/sqlite holds the same schema; the numbers go in pairs. What an index holds compares as
 -- bytes: ids then sort by creation time in every locale, and comparing costs least.
 
--- A domain is parsed once for a connection; a CHECK of the table, a generated column, and what an
--- index is made of, with each statement: what an insert pays for is kept short.
-CREATE DOMAIN action_state AS TEXT COLLATE "C" CHECK (VALUE IN (
-    'checking', 'pending', 'approved', 'executing', 'indeterminate', 'succeeded', 'failed',
-    'denied', 'rejected', 'cancelled', 'expired', 'refused'));
+-- What is checked with each insert (domains, CHECKs, generated columns, what an index is made of) is
+-- prepared anew for each statement: a proposal's row is guarded by what its role may insert instead
+-- (deploy/postgres/roles.sql), and by a trigger when its state changes.
 
 CREATE TABLE actions (
     id              TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    version         BIGINT  NOT NULL,
-    state           action_state NOT NULL,
+    -- The server may not insert these two: an action begins here.
+    version         BIGINT  NOT NULL DEFAULT 1,
+    state           TEXT COLLATE "C" NOT NULL DEFAULT 'checking',
     kind            TEXT COLLATE "C"    NOT NULL,
     cluster         TEXT COLLATE "C"    NOT NULL,
     namespace       TEXT    NOT NULL,
@@ -63,13 +62,20 @@ CREATE INDEX actions_leased ON actions (lease_token) WHERE lease_token IS NOT NU
 
 CREATE FUNCTION slot_of_state() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.open := CASE WHEN NEW.state IN (
-        'checking', 'pending', 'approved', 'executing', 'indeterminate') THEN 1 ELSE 0 END;
-    NEW.slot := CASE WHEN NEW.open = 1 THEN NEW.change ELSE NEW.id END;
+    IF NEW.state IN ('checking', 'pending', 'approved', 'executing', 'indeterminate') THEN
+        NEW.open := 1;
+        NEW.slot := NEW.change;
+    ELSIF NEW.state IN (
+        'succeeded', 'failed', 'denied', 'rejected', 'cancelled', 'expired', 'refused') THEN
+        NEW.open := 0;
+        NEW.slot := NEW.id;
+    ELSE
+        RAISE EXCEPTION 'an action has no state "%"', NEW.state
+            USING ERRCODE = 'check_violation';
+    END IF;
     RETURN NEW;
 END
 $$;
--- A proposal is inserted open, by one verb, with its change as its slot.
 CREATE TRIGGER actions_slot_of_state BEFORE UPDATE OF state, open, slot ON actions
     FOR EACH ROW EXECUTE FUNCTION slot_of_state();
 
@@ -215,11 +221,9 @@ CREATE TABLE audit (
     outcome   TEXT    NOT NULL,
     -- The whole event; the columns above are copies for filters.
     json      TEXT    NOT NULL,
-    -- The executor's events are signed.
+    -- The executor's events are signed. Each role inserts what is its own: see roles.sql.
     kid       TEXT,
-    signature TEXT,
-    CHECK (author = CASE WHEN signature IS NULL THEN 'server' ELSE 'executor' END
-        AND (kid IS NULL) = (signature IS NULL))
+    signature TEXT
 );
 CREATE INDEX audit_by_action ON audit (action_id, seq) WHERE action_id IS NOT NULL;
 CREATE INDEX audit_by_actor ON audit (actor, seq);

@@ -33,15 +33,15 @@ pub(super) static PROPOSE: LazyLock<Write> = LazyLock::new(|| {
     // SQLite has the same in the trigger `propose`. Only the id comes back: the rest is known here, and reading 26 columns costs more.
     let insert = |values: &str, from: &str, room: &str| {
         format!(
-            "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
-                 change, agent, session, reason, idempotency_key, created_at, updated_at, slot) \
+            "INSERT INTO actions (id, kind, cluster, namespace, name, uid, params, change, \
+                 agent, session, reason, idempotency_key, created_at, updated_at, slot) \
              SELECT {values} FROM {from} WHERE {room} ON CONFLICT DO NOTHING RETURNING id"
         )
     };
     let row = |n: &dyn Fn(usize) -> String| {
         let these = |from, to| (from..=to).map(n).collect::<Vec<_>>().join(", ");
         let (first, rest, now, change) = (n(11), these(12, 22), n(23), n(18));
-        format!("{first}, 1, 'checking', {rest}, {now}, {now}, {change}")
+        format!("{first}, {rest}, {now}, {now}, {change}")
     };
     let alone = |n| format!("${n}");
     // One process after the other looks whether there is room: see the function.

@@ -22,9 +22,9 @@ async fn may(role: Role, text: &str) -> bool {
 #[tokio::test]
 async fn each_role_has_exactly_its_rights() {
     use Role::{Executor, Migrator, Server};
-    let action = "INSERT INTO actions (id, version, state, kind, cluster, namespace, name, uid, params, \
-         change, agent, session, reason, created_at, updated_at) \
-         SELECT '', 1, '', '', '', '', '', '', '', '', '', '', '', 0, 0 WHERE false";
+    let action = "INSERT INTO actions (id, kind, cluster, namespace, name, uid, params, change, agent, \
+         session, reason, created_at, updated_at, slot) \
+         SELECT '', '', '', '', '', '', '', '', '', '', '', 0, 0, '' WHERE false";
     let some = |table: &str| match table {
         "decisions" => "INSERT INTO decisions (action_id) SELECT '' WHERE false".to_owned(),
         "derived_decisions" => {
@@ -49,6 +49,27 @@ async fn each_role_has_exactly_its_rights() {
             "UPDATE actions SET state = '' WHERE false".into(),
             true,
             true,
+        ),
+        // An action begins as the table says: at version 1, `checking`, open.
+        (
+            "INSERT INTO actions (state) SELECT 'approved' WHERE false".into(),
+            false,
+            false,
+        ),
+        (
+            "INSERT INTO actions (version) SELECT 2 WHERE false".into(),
+            false,
+            false,
+        ),
+        (
+            "INSERT INTO actions (open) SELECT 0 WHERE false".into(),
+            false,
+            false,
+        ),
+        (
+            "UPDATE actions SET slot = '' WHERE false".into(),
+            false,
+            false,
         ),
         (
             "UPDATE actions SET started_at = 0 WHERE false".into(),
@@ -107,20 +128,20 @@ async fn each_role_has_exactly_its_rights() {
         assert_eq!(may(Executor, &text).await, executor, "executor: {text}");
     }
     // Each signs the log in its own name.
-    let event = |author: &str| {
+    let event = |author: &str, seal: &str| {
         format!(
             "INSERT INTO audit (id, at, author, event, actor, action_id, outcome, json, kid, signature) \
-         VALUES ('', 0, '{author}', '', '', '', '', '', {})",
-            if author == "executor" {
-                "'k', 's'"
-            } else {
-                "NULL, NULL"
-            }
+         VALUES ('', 0, '{author}', '', '', '', '', '', {seal})"
         )
     };
-    assert!(may(Server, &event("server")).await);
-    assert!(!may(Server, &event("executor")).await);
-    assert!(may(Executor, &event("executor")).await);
-    assert!(!may(Executor, &event("server")).await);
+    for seal in ["NULL, NULL", "'k', NULL", "NULL, 's'", "'k', 's'"] {
+        for author in ["server", "executor", "nobody"] {
+            let text = event(author, seal);
+            let server = author == "server" && seal == "NULL, NULL";
+            let executor = author == "executor" && seal == "'k', 's'";
+            assert_eq!(may(Server, &text).await, server, "server: {text}");
+            assert_eq!(may(Executor, &text).await, executor, "executor: {text}");
+        }
+    }
     assert!(may(Migrator, "CREATE TABLE mine (); DROP TABLE mine").await);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_domain::*;
-use countersign_store::testing::{Role, ThrowawayPostgres};
+use countersign_store::testing::{Role, Tamper, ThrowawayPostgres};
 use countersign_store::*;
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,6 +27,15 @@ pub struct World {
 pub enum ByHand {
     Sqlite(std::path::PathBuf),
     Postgres(String),
+}
+
+/// See [`World::hold_proposals`].
+pub struct Blocker(Tamper);
+
+impl Blocker {
+    pub async fn let_go(self) {
+        self.0.execute("ROLLBACK").await.unwrap();
+    }
 }
 
 impl ByHand {
@@ -129,6 +138,25 @@ impl World {
             ByHand::Postgres(name) => ThrowawayPostgres::shared().await.url_of(name, Role::Server),
         };
         Database::open(&url, OpenOptions::default()).await.unwrap()
+    }
+
+    /// Holds what every proposal needs, until [`Blocker::let_go`].
+    pub async fn hold_proposals(&self) -> Blocker {
+        let (url, begin) = match &self.by_hand {
+            ByHand::Sqlite(path) => (format!("sqlite://{}", path.display()), "BEGIN IMMEDIATE"),
+            ByHand::Postgres(name) => (
+                ThrowawayPostgres::shared().await.url_of(name, Role::Admin),
+                "BEGIN",
+            ),
+        };
+        let other = Tamper::open(&url).await.unwrap();
+        other.execute(begin).await.unwrap();
+        if let ByHand::Postgres(_) = &self.by_hand {
+            let lock =
+                "SELECT pg_advisory_xact_lock(hashtextextended('countersign.may_propose', 0))";
+            other.execute(lock).await.unwrap();
+        }
+        Blocker(other)
     }
 
     pub fn signed_event(
