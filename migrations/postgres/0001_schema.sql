@@ -88,11 +88,13 @@ BEGIN
     IF pg_advisory_xact_lock(hashtextextended('countersign.may_propose', 0))::text IS NULL THEN
         RETURN false;
     END IF;
-    -- One look for both: a digest, the slot of what is open, is above every id.
+    -- One look for both: a digest, the slot of what is open, is above every id. Rows of two columns:
+    -- without OFFSET all of them would be made ready.
     RETURN count(*) FILTER (WHERE state = 'checking' OR state = 'pending') < waiting
         AND count(*) FILTER (WHERE id >= lowest COLLATE "C") < hourly
-        FROM actions
-        WHERE open IN (0, 1) AND agent = whose COLLATE "C" AND slot >= lowest COLLATE "C";
+        FROM (SELECT state, id FROM actions
+              WHERE open IN (0, 1) AND agent = whose COLLATE "C" AND slot >= lowest COLLATE "C"
+              OFFSET 0) AS mine;
 END
 $$;
 
