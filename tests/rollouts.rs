@@ -324,12 +324,15 @@ async fn nodes_and_workloads_add_up(scene: &Scene<'_>) {
     let path = "/api/v1/nodes/node-1";
     let answer = scene.admin.patch(path, Patch::Merge, &cordon).await;
     answer.unwrap().success().unwrap();
-    let nodes = scene.ask("list_nodes", json!({})).await;
+    // The server sees it by its watch, a moment later.
+    let nodes = eventually(LIMIT, "the cordoned node is listed", async || {
+        let nodes = scene.ask("list_nodes", json!({})).await;
+        let cordoned = nodes.value["nodes"][0]["cordoned"] == true;
+        Ok(cordoned.then_some(nodes))
+    });
+    let nodes = nodes.await.unwrap();
     let node = &nodes.value["nodes"][0];
-    assert_eq!(
-        (&node["cordoned"], &node["ready"]),
-        (&json!(true), &json!(true))
-    );
+    assert_eq!(node["ready"], true);
     assert_eq!(nodes.value["nodes_with_problems"], 1);
     let pods = scene
         .admin

@@ -19,7 +19,7 @@ CREATE TABLE actions (
     name            TEXT    NOT NULL,
     uid             TEXT COLLATE "C"    NOT NULL,
     params          TEXT    NOT NULL,
-    -- Digest of kind, cluster, uid and params: what would be done to what.
+    -- `sha256:` and a digest of kind, cluster, uid and params: what would be done to what.
     change          TEXT COLLATE "C"    NOT NULL,
     agent           TEXT COLLATE "C"    NOT NULL,
     session         TEXT    NOT NULL,

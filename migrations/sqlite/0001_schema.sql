@@ -17,7 +17,7 @@ CREATE TABLE actions (
     name            TEXT    NOT NULL,
     uid             TEXT    NOT NULL,
     params          TEXT    NOT NULL,
-    -- Digest of kind, cluster, uid and params: what would be done to what.
+    -- `sha256:` and a digest of kind, cluster, uid and params: what would be done to what.
     change          TEXT    NOT NULL,
     agent           TEXT    NOT NULL,
     session         TEXT    NOT NULL,

@@ -48,7 +48,13 @@ pub async fn admit(executor: &Executor, work: ToAdmit) -> Result<(), Failure> {
             let rule = &statement.body().rule;
             let event = executor.admitted_event(id, &statement.digest(), rule)?;
             crash::point("admission.before");
-            let done = executor.store.admit(&work, &statement, &event).await?;
+            let done = match executor.store.admit(&work, &statement, &event).await {
+                // A row that cannot be admitted, whatever was done to it: others come first.
+                Err(error @ StoreError::Database { .. }) => {
+                    return put_off(executor, &work, claim, unwritable(&error)).await;
+                }
+                done => done?,
+            };
             crash::point("admission.after");
             claim.settled();
             if let Transition::Done(_) = done {
@@ -65,17 +71,25 @@ pub async fn admit(executor: &Executor, work: ToAdmit) -> Result<(), Failure> {
                 tracing::info!(action = %id, %reason, "denied");
             }
         }
-        Err(No::NotYet(reason)) => {
-            let now = executor.clock.now();
-            tracing::warn!(action = %id, %reason, "cannot be admitted yet");
-            let hold = Hold {
-                retry_at: now + retry_in(work.action.state.held(), &reason, now),
-                held: Held { reason, since: now },
-            };
-            executor.store.hold(id, &claim.lease(), hold, None).await?;
-            claim.settled();
-        }
+        Err(No::NotYet(reason)) => return put_off(executor, &work, claim, reason).await,
     }
+    Ok(())
+}
+
+async fn put_off(
+    executor: &Executor,
+    work: &ToAdmit,
+    claim: Claim,
+    reason: Reason,
+) -> Result<(), Failure> {
+    let (id, now) = (work.action.id, executor.clock.now());
+    tracing::warn!(action = %id, %reason, "cannot be admitted yet");
+    let hold = Hold {
+        retry_at: now + retry_in(work.action.state.held(), &reason, now),
+        held: Held { reason, since: now },
+    };
+    executor.store.hold(id, &claim.lease(), hold, None).await?;
+    claim.settled();
     Ok(())
 }
 
@@ -322,6 +336,11 @@ fn seconds(rule: &Rule) -> Count {
 #[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
 fn not_yet(error: KubeError) -> No {
     unreachable(&error.to_string())
+}
+
+fn unwritable(error: &StoreError) -> Reason {
+    let why = format!("the admission cannot be stored: {error}");
+    Reason::new(Code::SourceUnreachable, why)
 }
 
 fn unreachable(why: &str) -> No {

@@ -390,6 +390,11 @@ pub async fn finish(
                 tries += 1;
                 tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             }
+            // A row that takes no end, whatever was done to it.
+            Err(error @ StoreError::Database { .. }) if !executor.stop.is_cancelled() => {
+                tracing::error!(action = %id, %error, "an outcome does not become the state");
+                break beside(executor, case, &step).await?;
+            }
             Err(error) => {
                 // By then it may be the only trace of what was seen here.
                 tracing::error!(
@@ -453,10 +458,20 @@ async fn commit(
     claim: &Claim,
     step: &SignedStep,
 ) -> Result<Recorded, StoreError> {
-    let (store, action) = (&executor.store, &case.action);
-    if let Transition::Done(_) = store.finish(action, &claim.lease(), step).await? {
-        return Ok(Recorded::Ended);
+    let lease = claim.lease();
+    match executor.store.finish(&case.action, &lease, step).await? {
+        Transition::Done(_) => Ok(Recorded::Ended),
+        Transition::Conflict(_) => beside(executor, case, step).await,
     }
+}
+
+/// Keeps the outcome beside what the row says, once.
+async fn beside(
+    executor: &Executor,
+    case: &Case,
+    step: &SignedStep,
+) -> Result<Recorded, StoreError> {
+    let (store, action) = (&executor.store, &case.action);
     let ours = step.record.body();
     for sealed in store.records(action.id).await? {
         let known = executor.own_record(&sealed);

@@ -194,7 +194,7 @@ impl Search<'_> {
         let mut new = self.sightings.saw(family);
         new.retain(|(_, pod)| is_new(pod));
         new.sort_by(|(a_seen, a), (b_seen, b)| {
-            (a_seen, a.created_at, &a.uid).cmp(&(b_seen, b.created_at, &b.uid))
+            (a.created_at, a_seen, &a.uid).cmp(&(b.created_at, b_seen, &b.uid))
         });
         Look {
             old,

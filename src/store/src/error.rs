@@ -33,6 +33,11 @@ pub enum StoreError {
         "the database has schema version {found}, this program knows only up to {expected}: use the newer program"
     )]
     SchemaNew { found: i64, expected: i64 },
+    /// Equal numbers, but not what this program's migration says.
+    #[error(
+        "the database says schema version {version}, but was made by an unreleased program whose version {version} was another one: begin with a new database"
+    )]
+    SchemaOther { version: i64 },
     #[error("the database schema could not be brought up to date: {why}")]
     Migration { why: String },
     #[error("the database stayed locked by another process for too long; the call may be repeated")]

@@ -23,13 +23,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// everybody.
 const LANES: usize = 2;
 /// For connections that run verbs. Our texts are fixed and their plans do not depend on the values:
-/// each is planned once, and then not as a walk because the table was empty at the time. Who waits for
-/// a lock holds others up: as long as on SQLite, and no longer. Set after the start and not as its
+/// each is planned once, and then not as a walk because the table was empty at the time. A proposer who
+/// waited for its turn must see what was stored meanwhile. Who waits for a lock holds others up: as long as on SQLite, and no longer. Set after the start and not as its
 /// options, which poolers refuse or forget.
 const SETTINGS: &str = "\
     SET plan_cache_mode = force_generic_plan; \
     SET enable_seqscan = off; \
     SET jit = off; \
+    SET default_transaction_isolation = 'read committed'; \
     SET lock_timeout = '5s'";
 /// A batch that takes longer has lost its connection.
 const LONGEST_BATCH: Duration = Duration::from_secs(15);

@@ -11,11 +11,18 @@ use crate::StoreError;
 pub(crate) static SQLITE: Migrator = sqlx::migrate!("../../migrations/sqlite");
 pub(crate) static POSTGRES: Migrator = sqlx::migrate!("../../migrations/postgres");
 
+const CHECKSUM: &str = "SELECT checksum FROM _sqlx_migrations WHERE version = $1";
 const HIGHEST: &str = "SELECT max(version) FROM _sqlx_migrations WHERE success";
 
 /// A connection that can say which schema it finds; 0: none.
 pub(crate) trait Versioned: Migrate + Send {
     fn version(&mut self) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
+
+    /// Of the migration that made this version, as it was then.
+    fn checksum(
+        &mut self,
+        version: i64,
+    ) -> impl Future<Output = Result<Vec<u8>, sqlx::Error>> + Send;
 }
 
 impl Versioned for SqliteConnection {
@@ -28,6 +35,11 @@ impl Versioned for SqliteConnection {
         let version: Option<i64> = sqlx::query_scalar(HIGHEST).fetch_one(self).await?;
         Ok(version.unwrap_or(0))
     }
+
+    async fn checksum(&mut self, version: i64) -> Result<Vec<u8>, sqlx::Error> {
+        let checksum = sqlx::query_scalar(CHECKSUM).bind(version);
+        checksum.fetch_one(self).await
+    }
 }
 
 impl Versioned for PgConnection {
@@ -39,6 +51,11 @@ impl Versioned for PgConnection {
         }
         let version: Option<i64> = sqlx::query_scalar(HIGHEST).fetch_one(self).await?;
         Ok(version.unwrap_or(0))
+    }
+
+    async fn checksum(&mut self, version: i64) -> Result<Vec<u8>, sqlx::Error> {
+        let checksum = sqlx::query_scalar(CHECKSUM).bind(version);
+        checksum.fetch_one(self).await
     }
 }
 
@@ -63,7 +80,15 @@ pub(crate) async fn prepare(
             .map_err(|error| explain(&error))?;
         match found.cmp(&expected) {
             // A process without the right to migrate may ask for it when there is nothing to do.
-            Ordering::Equal => return Ok(()),
+            Ordering::Equal => {
+                let made = connection.checksum(found).await;
+                let made = made.map_err(|error| explain(&error))?;
+                let ours = migrator.iter().find(|migration| migration.version == found);
+                return match ours {
+                    Some(ours) if *ours.checksum == *made => Ok(()),
+                    _ => Err(StoreError::SchemaOther { version: found }),
+                };
+            }
             Ordering::Greater => return Err(StoreError::SchemaNew { found, expected }),
             Ordering::Less if !migrate => return Err(StoreError::SchemaOld { found, expected }),
             Ordering::Less => {}

@@ -330,7 +330,8 @@ impl Follow {
     }
 
     /// Outbox rows that tell of `moment`, one for each topic. All arguments are SQL: `$` numbers or
-    /// quoted words. `version` is the one that the transition made: a state can be reached twice.
+    /// quoted words. `version` is the one that the transition made: a state can be reached twice. What
+    /// is there already is left out: nobody who writes to the outbox can hold a transition up.
     pub(crate) fn outbox(
         topics: &[Topic],
         moment: &str,
@@ -350,13 +351,8 @@ impl Follow {
                 rows.join(", ")
             ),
             only_if: None,
-            once: false,
+            once: true,
         }
-    }
-
-    pub(crate) fn once(mut self) -> Self {
-        self.once = true;
-        self
     }
 
     pub(crate) fn only_if(mut self, condition: &'static str) -> Self {

@@ -82,6 +82,24 @@ async fn a_row_ended_by_hand_keeps_the_true_outcome_beside_it() {
 }
 
 #[tokio::test]
+async fn an_outcome_that_the_row_does_not_take_is_kept_beside_it_once() {
+    let world = World::new().await;
+    let _executor = world.executor(None);
+    let id = watched(&world).await;
+    world
+        .tamper(
+            "CREATE TRIGGER no_end BEFORE UPDATE OF state ON actions \
+             BEGIN SELECT RAISE(ABORT, 'not while I am here'); END",
+        )
+        .await;
+    let told = signed(&world, id, StateName::Failed).await;
+    assert_eq!(told.code, Code::ReplacementNotReady.as_str());
+    let action = world.detail(id).await.action;
+    assert_eq!(action.state.name(), StateName::Executing);
+    assert_eq!(world.evictions().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_row_whose_intent_was_removed_is_refused_by_the_register_and_the_outcome_is_kept() {
     let world = World::new().await;
     let _executor = world.executor(None);

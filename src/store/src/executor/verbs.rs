@@ -148,7 +148,7 @@ pub(super) static APPEND: LazyLock<Write> = LazyLock::new(|| {
         "action_id",
         &[
             Follow::audit(1),
-            Follow::outbox(&TELL, "$17", "$11", "0", "$16").once(),
+            Follow::outbox(&TELL, "$17", "$11", "0", "$16"),
         ],
     )
 });

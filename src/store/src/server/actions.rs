@@ -450,10 +450,11 @@ fn why_expired(state: StateName) -> Reason {
 }
 
 /// What is asked for and of what, so that an equal proposal is known: the same text, and nothing else.
+/// With a letter in front that no id begins with: see [`COUNTS`].
 fn change(proposal: &Proposal) -> Result<String, StoreError> {
     let Target { cluster, uid, .. } = &proposal.target;
     let change = (proposal.kind.as_str(), cluster, uid, &proposal.params);
-    Ok(digest_text(&to_json(&change)?).to_string())
+    Ok(format!("sha256:{}", digest_text(&to_json(&change)?)))
 }
 
 /// Ids are UUIDv7: they begin with their time, so that their order is that of creation and one index

@@ -233,6 +233,29 @@ on_both_engines! {
         }
     }
 
+    async fn what_somebody_put_into_the_outbox_holds_no_transition_up(world: World) {
+        let forge = async |id: ActionId, topic: &str, family: &str, moment: &str, version: i64| {
+            let text = format!(
+                "INSERT INTO outbox (action_id, topic, family, moment, version, created_at, not_before) \
+                 VALUES ('{id}', '{topic}', '{family}', '{moment}', {version}, 0, 0)"
+            );
+            world.by_hand.execute(&text).await.unwrap();
+        };
+        let proposed = world.propose(&proposal("a")).await;
+        forge(proposed.id, "ticket_open", "ticket", "asked", proposed.version + 1).await;
+        let work = world.claim_to_admit().await;
+        let statement = world.statement(&work.action, now());
+        let event = world.signed_event(EventName::Admitted, work.action.id, now());
+        let admitted = done(world.executor.admit(&work, &statement, &event).await.unwrap());
+        assert_eq!(admitted.state.name(), StateName::Pending);
+
+        let (begun, lease) = world.executing("b").await;
+        forge(begun.id, "ticket_update", "ticket", "succeeded", begun.version + 1).await;
+        let seen = world.step(&begun, RecordKind::Outcome, "succeeded", later(40));
+        let ended = done(world.executor.finish(&begun, &lease, &seen).await.unwrap());
+        assert_eq!(ended.state.name(), StateName::Succeeded);
+    }
+
     async fn what_a_run_saw_is_kept_beside_an_end_that_is_not_its_own(world: World) {
         let (begun, lease) = world.executing("a").await;
         world.by_hand.execute(&format!(

@@ -114,6 +114,14 @@ async fn an_empty_an_older_and_a_newer_schema() {
             "the database has schema version 99, this program knows only up to 1: use the newer program"
         );
     }
+    // The number is ours, what it stood for was not.
+    let other = "UPDATE _sqlx_migrations SET version = 1, checksum = x'00'";
+    execute_sqlite(&path, other).await.unwrap();
+    let error = refused(&url, options()).await;
+    assert!(
+        matches!(error, StoreError::SchemaOther { version: 1 }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
