@@ -15,14 +15,10 @@ mod webhooks;
 use countersign_domain::{ActionId, EventName, OsEntropy, Signer, Verb};
 use countersign_server::workers::webhook_router;
 use countersign_store::AuditFilter;
-use harness::{World, app, client, open, serve, until};
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use harness::{World, app, open, serve, until};
 use jiff::SignedDuration;
 use serde_json::json;
-use sha2::Sha256;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_ticket_is_opened_once_although_the_answer_was_lost() {

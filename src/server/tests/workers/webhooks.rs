@@ -1,5 +1,11 @@
 //! Who may post to the webhook, and how much of it is read and kept.
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::harness::client;
 use super::*;
 
 #[tokio::test]
