@@ -17,8 +17,10 @@ const EACH: usize = 125;
 pub async fn measure() -> Result<Vec<Line>> {
     let mut stack = Stack::start(Options::default()).await?;
     tokio::time::sleep(SETTLE).await;
-    let server = resident(stack.server.as_ref())?;
-    let executor = resident(stack.executor.as_ref())?;
+    let server = memory(stack.server.as_ref(), RESIDENT)?;
+    let private = memory(stack.server.as_ref(), PRIVATE)?;
+    let executor = memory(stack.executor.as_ref(), RESIDENT)?;
+    let executor_private = memory(stack.executor.as_ref(), PRIVATE)?;
 
     // Memory that a burst leaves behind.
     let caller = Caller::new(&stack)?;
@@ -34,24 +36,34 @@ pub async fn measure() -> Result<Vec<Line>> {
     })
     .await?;
     tokio::time::sleep(SETTLE).await;
-    let after = resident(stack.server.as_ref())?;
+    let after = memory(stack.server.as_ref(), RESIDENT)?;
     stack.stop().await?;
     Ok(vec![
         Line::new("idle memory, countersign", "MB", server)
             .wanted(Target::Median { at_most: 20.0 }),
+        Line::new("idle memory, countersign, of it private", "MB", private),
         Line::new("idle memory, countersign, after 2,000 calls", "MB", after),
         Line::new("idle memory, countersign-executor", "MB", executor),
+        Line::new(
+            "idle memory, countersign-executor, of it private",
+            "MB",
+            executor_private,
+        ),
     ])
 }
 
-/// VmRSS in millions of bytes.
-fn resident(process: Option<&Process>) -> Result<f64> {
+const RESIDENT: &str = "VmRSS:";
+/// What is no page of a file: nothing but swap could take it away.
+const PRIVATE: &str = "RssAnon:";
+
+/// In millions of bytes.
+fn memory(process: Option<&Process>, which: &str) -> Result<f64> {
     let id = process.and_then(Process::id).context("not running")?;
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
+        .find_map(|line| line.strip_prefix(which))
+        .with_context(|| format!("no {which}"))?;
     let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
     Ok(kib * 1024.0 / 1e6)
 }
