@@ -392,7 +392,10 @@ pub async fn finish(
             }
             // A row that takes no end, whatever was done to it.
             Err(error @ StoreError::Database { .. }) if !executor.stop.is_cancelled() => {
-                tracing::error!(action = %id, %error, "an outcome does not become the state");
+                tracing::error!(
+                    action = %id, %error, state = record.state, message = record.message,
+                    "an outcome does not become the state"
+                );
                 break beside(executor, case, &step).await?;
             }
             Err(error) => {

@@ -24,8 +24,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const LANES: usize = 2;
 /// For connections that run verbs. Our texts are fixed and their plans do not depend on the values:
 /// each is planned once, and then not as a walk because the table was empty at the time. A proposer who
-/// waited for its turn must see what was stored meanwhile. Who waits for a lock holds others up: as long as on SQLite, and no longer. Set after the start and not as its
-/// options, which poolers refuse or forget.
+/// waited for its turn must see what was stored meanwhile. Who waits for a lock holds others up: as long
+/// as on SQLite, and no longer. Set after the start and not as its options, which poolers refuse or
+/// forget.
 const SETTINGS: &str = "\
     SET plan_cache_mode = force_generic_plan; \
     SET enable_seqscan = off; \
