@@ -82,7 +82,7 @@ async fn a_row_ended_by_hand_keeps_the_true_outcome_beside_it() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_the_row_does_not_take_is_kept_beside_it_once() {
+async fn an_outcome_that_the_row_does_not_take_is_kept_beside_it() {
     let world = World::new().await;
     let _executor = world.executor(None);
     let id = watched(&world).await;
