@@ -254,7 +254,7 @@ fn explain_kubeconfig(error: &KubeconfigError) -> KubeError {
 }
 
 /// `what` names the answer in errors.
-pub(super) fn decode<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, KubeError> {
+pub(super) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T, KubeError> {
     serde_json::from_slice(body).map_err(|error| KubeError::Unexpected {
         what: what.to_owned(),
         problem: untrusted::line(&error.to_string(), 200),

@@ -4,7 +4,7 @@
 //! cluster has compacted the snapshot away meanwhile (410), what was read is worth nothing: the
 //! list is begun anew, once.
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::connection::decode;
 use super::error::KubeError;
@@ -152,10 +152,10 @@ impl KubeReader {
         let (metadata, items) = match W::list(body) {
             Ok(page) => (page.metadata, page.items),
             Err(error) => {
-                let page: List<Value> = decode(body, what)?;
+                let page: List<&RawValue> = decode(body, what)?;
                 let mut items = Vec::new();
                 for object in page.items {
-                    let identity = IdentityMeta::of(&object);
+                    let identity = IdentityMeta::of(object);
                     match W::object(object) {
                         Ok(item) => items.push(item),
                         Err(_) => unreadable.push(identity),

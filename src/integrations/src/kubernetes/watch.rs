@@ -3,9 +3,11 @@
 //! Bytes come in pieces of any size. A line has an upper bound: the API server stores nothing that
 //! large, so a longer one is not a change that could be applied.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::connection::Chunks;
 use super::error::KubeError;
@@ -19,16 +21,23 @@ const LONGEST_LINE: usize = 8 << 20;
 const KEPT: usize = 64 << 10;
 
 /// One line of a watch.
-#[derive(Debug, Deserialize)]
-// The tag comes first in every line that an API server writes: serde then decodes the object
-// straight from the text, without a copy in between.
-#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
+#[derive(Debug)]
 pub(super) enum WatchLine<W> {
     Added(W),
     Modified(W),
     Deleted(W),
     Bookmark(Bookmark),
     Error(WatchError),
+}
+
+/// A line before it is known what it is about. The object stays text, so that each shape has one
+/// decoder only: serde's enums would make further ones, for objects that come before their type.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    object: &'a RawValue,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,24 +67,19 @@ impl WatchError {
     }
 }
 
-/// What a line, a page or an object is decoded into.
+/// What an object or a page of them is decoded into.
 pub(super) trait Decode: Sized {
-    fn line(line: &[u8]) -> serde_json::Result<WatchLine<Self>>;
     fn list(body: &[u8]) -> serde_json::Result<List<Self>>;
-    fn object(object: Value) -> serde_json::Result<Self>;
+    fn object(object: &RawValue) -> serde_json::Result<Self>;
 }
 
 impl<W: DeserializeOwned> Decode for W {
-    fn line(line: &[u8]) -> serde_json::Result<WatchLine<Self>> {
-        serde_json::from_slice(line)
-    }
-
     fn list(body: &[u8]) -> serde_json::Result<List<Self>> {
         serde_json::from_slice(body)
     }
 
-    fn object(object: Value) -> serde_json::Result<Self> {
-        serde_json::from_value(object)
+    fn object(object: &RawValue) -> serde_json::Result<Self> {
+        serde_json::from_slice(object.get().as_bytes())
     }
 }
 
@@ -86,25 +90,6 @@ pub(super) struct WirePodInFull {
 }
 
 impl Decode for WirePodInFull {
-    fn line(line: &[u8]) -> serde_json::Result<WatchLine<Self>> {
-        let whole = |pod: WirePod| -> serde_json::Result<Self> {
-            let detail = match serde_json::from_slice(line)? {
-                WatchLine::Added(detail)
-                | WatchLine::Modified(detail)
-                | WatchLine::Deleted(detail) => detail,
-                WatchLine::Bookmark(_) | WatchLine::Error(_) => WireDetail::default(),
-            };
-            Ok(Self { pod, detail })
-        };
-        Ok(match serde_json::from_slice(line)? {
-            WatchLine::Added(pod) => WatchLine::Added(whole(pod)?),
-            WatchLine::Modified(pod) => WatchLine::Modified(whole(pod)?),
-            WatchLine::Deleted(pod) => WatchLine::Deleted(whole(pod)?),
-            WatchLine::Bookmark(bookmark) => WatchLine::Bookmark(bookmark),
-            WatchLine::Error(error) => WatchLine::Error(error),
-        })
-    }
-
     fn list(body: &[u8]) -> serde_json::Result<List<Self>> {
         let pods: List<WirePod> = serde_json::from_slice(body)?;
         let details: List<WireDetail> = serde_json::from_slice(body)?;
@@ -115,10 +100,10 @@ impl Decode for WirePodInFull {
         })
     }
 
-    fn object(object: Value) -> serde_json::Result<Self> {
+    fn object(object: &RawValue) -> serde_json::Result<Self> {
         Ok(Self {
-            pod: serde_json::from_value(object.clone())?,
-            detail: serde_json::from_value(object)?,
+            pod: Decode::object(object)?,
+            detail: Decode::object(object)?,
         })
     }
 }
@@ -151,10 +136,9 @@ pub(super) struct IdentityMeta {
 
 impl IdentityMeta {
     /// Of an object as it came; blank where it does not even say who it is.
-    pub(super) fn of(object: &Value) -> Self {
-        object
-            .get("metadata")
-            .and_then(|metadata| Self::deserialize(metadata).ok())
+    pub(super) fn of(object: &RawValue) -> Self {
+        Identity::object(object)
+            .map(|identity| identity.metadata)
             .unwrap_or_default()
     }
 }
@@ -245,17 +229,29 @@ impl WatchStream {
 }
 
 fn decode<W: Decode>(line: &[u8]) -> Told<W> {
-    if let Ok(line) = W::line(line) {
-        return Told::Line(line);
-    }
-    let unreadable = |identity: Identity, gone| Told::Unreadable {
-        identity: identity.metadata,
-        gone,
+    let Ok(Envelope { kind, object }) = serde_json::from_slice(line) else {
+        return Told::Garbled;
     };
-    match serde_json::from_slice::<WatchLine<Identity>>(line) {
-        Ok(WatchLine::Added(it) | WatchLine::Modified(it)) => unreadable(it, false),
-        Ok(WatchLine::Deleted(it)) => unreadable(it, true),
-        _ => Told::Garbled,
+    let told = match kind.as_ref() {
+        "ADDED" => W::object(object).map(WatchLine::Added),
+        "MODIFIED" => W::object(object).map(WatchLine::Modified),
+        "DELETED" => W::object(object).map(WatchLine::Deleted),
+        "BOOKMARK" => {
+            return Bookmark::object(object)
+                .map_or(Told::Garbled, |mark| Told::Line(WatchLine::Bookmark(mark)));
+        }
+        "ERROR" => {
+            return WatchError::object(object)
+                .map_or(Told::Garbled, |error| Told::Line(WatchLine::Error(error)));
+        }
+        _ => return Told::Garbled,
+    };
+    match told {
+        Ok(line) => Told::Line(line),
+        Err(_) => Identity::object(object).map_or(Told::Garbled, |it| Told::Unreadable {
+            identity: it.metadata,
+            gone: kind == "DELETED",
+        }),
     }
 }
 
