@@ -21,6 +21,7 @@ pub async fn measure() -> Result<Vec<Line>> {
     let private = memory(stack.server.as_ref(), PRIVATE)?;
     let executor = memory(stack.executor.as_ref(), RESIDENT)?;
     let executor_private = memory(stack.executor.as_ref(), PRIVATE)?;
+    let used = used(stack.server.as_ref()).await?;
 
     // Memory that a burst leaves behind.
     let caller = Caller::new(&stack)?;
@@ -42,6 +43,7 @@ pub async fn measure() -> Result<Vec<Line>> {
         Line::new("idle memory, countersign", "MB", server)
             .wanted(Target::Median { at_most: 20.0 }),
         Line::new("idle memory, countersign, of it private", "MB", private),
+        Line::new("idle memory, countersign, used in five seconds", "MB", used),
         Line::new("idle memory, countersign, after 2,000 calls", "MB", after),
         Line::new("idle memory, countersign-executor", "MB", executor),
         Line::new(
@@ -56,14 +58,31 @@ const RESIDENT: &str = "VmRSS:";
 /// What is no page of a file: nothing but swap could take it away.
 const PRIVATE: &str = "RssAnon:";
 
-/// In millions of bytes.
 fn memory(process: Option<&Process>, which: &str) -> Result<f64> {
-    let id = process.and_then(Process::id).context("not running")?;
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status
+    let id = id(process)?;
+    megabytes(&format!("/proc/{id}/status"), which)
+}
+
+/// What is touched at all while nothing happens: the kernel forgets which pages were, and is asked
+/// again. The rest stays mapped until somebody else needs the memory.
+async fn used(process: Option<&Process>) -> Result<f64> {
+    let id = id(process)?;
+    std::fs::write(format!("/proc/{id}/clear_refs"), "1")?;
+    tokio::time::sleep(SETTLE).await;
+    megabytes(&format!("/proc/{id}/smaps_rollup"), "Referenced:")
+}
+
+fn id(process: Option<&Process>) -> Result<u32> {
+    process.and_then(Process::id).context("not running")
+}
+
+/// In millions of bytes.
+fn megabytes(file: &str, which: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(file)?;
+    let line = text
         .lines()
         .find_map(|line| line.strip_prefix(which))
-        .with_context(|| format!("no {which}"))?;
+        .with_context(|| format!("no {which} in {file}"))?;
     let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
     Ok(kib * 1024.0 / 1e6)
 }

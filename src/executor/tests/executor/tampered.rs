@@ -1,11 +1,15 @@
 //! Somebody with every right on the database changes rows under a running execution. Nothing is sent
 //! twice, and what the executor signed about the outcome is the truth.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_domain::{ActionId, Code, ExecutionRecord, StateName};
 
-use crate::world::World;
+use jiff::SignedDuration;
+
+use crate::world::{World, now};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An execution whose eviction was sent and whose replacement never gets Ready, so that it is watched
 /// for eight seconds.
@@ -23,7 +27,7 @@ async fn watched(world: &World) -> ActionId {
 
 /// Waits for an outcome of this state that the executor signed.
 async fn signed(world: &World, id: ActionId, state: StateName) -> ExecutionRecord {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     loop {
         for (record, sealed) in world.detail(id).await.records {
             if record.state == state.as_str() {
@@ -32,7 +36,7 @@ async fn signed(world: &World, id: ActionId, state: StateName) -> ExecutionRecor
                 return record;
             }
         }
-        assert!(started.elapsed() < Duration::from_secs(60), "no {state}");
+        assert!(started.elapsed() < PATIENCE, "no {state}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -82,9 +86,9 @@ async fn a_row_ended_by_hand_keeps_the_true_outcome_beside_it() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_the_row_does_not_take_is_kept_beside_it() {
+async fn an_outcome_that_the_row_does_not_take_is_kept_beside_it_once() {
     let world = World::new().await;
-    let _executor = world.executor(None);
+    let executor = world.executor(None);
     let id = watched(&world).await;
     world
         .tamper(
@@ -96,7 +100,47 @@ async fn an_outcome_that_the_row_does_not_take_is_kept_beside_it() {
     assert_eq!(told.code, Code::ReplacementNotReady.as_str());
     let action = world.detail(id).await.action;
     assert_eq!(action.state.name(), StateName::Executing);
+    // It is taken up again and again, and ends the same way.
+    world.take_away(id, "retry_at = NULL").await;
+    let since = Instant::now();
+    while !executor.log().contains("somebody saw the same") {
+        assert!(since.elapsed() < PATIENCE, "not taken up again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let records = world.detail(id).await.records;
+    let failed = records
+        .iter()
+        .filter(|(record, _)| record.state == StateName::Failed.as_str());
+    assert_eq!(failed.count(), 1);
     assert_eq!(world.evictions().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_admission_that_cannot_be_stored_holds_no_other_up() {
+    let world = World::new().await;
+    let stuck = world.propose(&world.failing_pod("search").await).await;
+    world
+        .tamper(&format!(
+            "CREATE TRIGGER not_this BEFORE UPDATE OF state ON actions \
+             WHEN NEW.id = '{stuck}' AND NEW.state = 'pending' \
+             BEGIN SELECT RAISE(ABORT, 'not while I am here'); END"
+        ))
+        .await;
+    let _executor = world.executor(None);
+    let waits = world
+        .wait_until(stuck, "a reason", |action| action.state.held().is_some())
+        .await;
+    assert_eq!(waits.state.name(), StateName::Checking);
+    let reason = &waits.state.held().unwrap().reason;
+    assert!(
+        reason.message.contains("cannot be stored"),
+        "{}",
+        reason.message
+    );
+    let other = world.propose(&world.failing_pod("inventory").await).await;
+    world.wait(other, StateName::Pending).await;
+    world.tamper("DROP TRIGGER not_this").await;
+    world.wait(stuck, StateName::Pending).await;
 }
 
 #[tokio::test]
@@ -123,13 +167,27 @@ async fn a_row_whose_intent_was_removed_is_refused_by_the_register_and_the_outco
 
 #[tokio::test]
 async fn an_intent_that_was_made_up_runs_nothing_and_is_called_so() {
+    let reason = made_up(SignedDuration::ZERO).await;
+    assert!(reason.contains("nothing was sent"), "{reason}");
+}
+
+/// Its record in the cluster could have been there and be collected.
+#[tokio::test]
+async fn of_an_old_action_nobody_says_that_nothing_was_sent() {
+    let reason = made_up(SignedDuration::from_hours(24 * 365)).await;
+    assert!(!reason.contains("nothing was sent"), "{reason}");
+}
+
+/// What is said of an action as old as this to which somebody gave another one's intent.
+async fn made_up(age: SignedDuration) -> String {
     let world = World::new().await;
     let _executor = world.executor(None);
     let done = world.propose(&world.failing_pod("inventory").await).await;
     world.wait(done, StateName::Pending).await;
     world.approve(done).await;
     world.wait(done, StateName::Succeeded).await;
-    let id = world.propose(&world.failing_pod("search").await).await;
+    let pod = world.failing_pod("search").await;
+    let id = world.propose_since(now() - age, "claude", &pod).await;
     world.wait(id, StateName::Pending).await;
     // A genuine one, of another action.
     world
@@ -142,10 +200,6 @@ async fn an_intent_that_was_made_up_runs_nothing_and_is_called_so() {
     let failed = world.wait(id, StateName::Failed).await;
     let reason = &failed.state.end().unwrap().reason;
     assert_eq!(reason.code, Code::StatementForged);
-    assert!(
-        reason.message.contains("nothing was sent"),
-        "{}",
-        reason.message
-    );
     assert_eq!(world.evictions().await.len(), 1);
+    reason.message.clone()
 }

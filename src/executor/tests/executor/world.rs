@@ -133,7 +133,17 @@ impl World {
         self.propose_as("claude", pod).await
     }
 
-    pub async fn propose_as(&self, agent: &str, (name, uid): &(String, String)) -> ActionId {
+    pub async fn propose_as(&self, agent: &str, pod: &(String, String)) -> ActionId {
+        self.propose_since(now(), agent, pod).await
+    }
+
+    /// `since`: the time in the action's id.
+    pub async fn propose_since(
+        &self,
+        since: jiff::Timestamp,
+        agent: &str,
+        (name, uid): &(String, String),
+    ) -> ActionId {
         let proposal = Proposal {
             kind: ActionKind::RestartPod,
             target: Target {
@@ -148,7 +158,7 @@ impl World {
             reason: "it crashes".into(),
             idempotency_key: None,
         };
-        let id = ActionId::new(now(), &OsEntropy);
+        let id = ActionId::new(since, &OsEntropy);
         let event = event(EventName::Proposed, agent).about(id);
         let caps = Caps {
             pending: 100,
