@@ -9,6 +9,8 @@
 
 #[path = "workers/harness.rs"]
 mod harness;
+#[path = "workers/jira.rs"]
+mod jira;
 #[path = "workers/webhooks.rs"]
 mod webhooks;
 

@@ -7,6 +7,8 @@
 
 #[path = "workers/harness.rs"]
 mod harness;
+#[path = "workers/jira.rs"]
+mod jira;
 #[path = "workers/receiver.rs"]
 mod receiver;
 

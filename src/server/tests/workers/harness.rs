@@ -13,7 +13,6 @@ use countersign_domain::{
     RecordKind, Registry, Requirement, Risk, Signed, Signer, Statement, Success, SystemClock,
     Target, Tier, Verb, digest_text,
 };
-use countersign_playground::jira;
 use countersign_server::app::{App, Rules, SharedApp};
 use countersign_server::config::{Config, Loaded};
 use countersign_server::workers;
@@ -22,10 +21,11 @@ use countersign_store::{
     ServerStore, SignedStep, Transition,
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use super::jira::TestJira;
 
 pub const EXECUTOR: &str = "test-executor";
 
@@ -56,111 +56,6 @@ pub struct Late(pub SignedDuration);
 impl Clock for Late {
     fn now(&self) -> Timestamp {
         SystemClock.now() + self.0
-    }
-}
-
-/// The simulated Jira and its accounts.
-pub struct TestJira {
-    started: jira::Started,
-    pub accounts: Value,
-    client: reqwest::Client,
-}
-
-impl TestJira {
-    pub async fn start(dir: &Path) -> Self {
-        let client = client();
-        let options = jira::Options {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            dir: dir.to_owned(),
-            webhook_url: None,
-            rate_limit: false,
-        };
-        let started = jira::start(options).await.unwrap();
-        let accounts = std::fs::read_to_string(&started.credentials).unwrap();
-        Self {
-            started,
-            accounts: serde_json::from_str(&accounts).unwrap(),
-            client,
-        }
-    }
-
-    pub fn account(&self, who: &str) -> &str {
-        self.accounts["users"][who]["account_id"].as_str().unwrap()
-    }
-
-    pub fn status(&self, name: &str) -> &str {
-        self.accounts["statuses"][name].as_str().unwrap()
-    }
-
-    pub async fn ask(&self, who: &str, method: &str, path: &str, body: Option<Value>) -> Value {
-        let user = &self.accounts["users"][who];
-        let method = method.parse().unwrap();
-        let mut request = self
-            .client
-            .request(method, format!("{}{path}", self.started.server.url()))
-            .basic_auth(user["email"].as_str().unwrap(), user["token"].as_str());
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let answer = request.send().await.unwrap();
-        let status = answer.status();
-        let text = answer.text().await.unwrap();
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
-    }
-
-    pub async fn fail(&self, fault: Value) {
-        self.ask("admin", "POST", "/playground/fail", Some(fault))
-            .await;
-    }
-
-    pub async fn issues(&self) -> Vec<Value> {
-        let found = self.ask("admin", "GET", "/playground/issues", None).await;
-        found["issues"].as_array().unwrap().clone()
-    }
-
-    /// Moves a ticket as this person.
-    pub async fn move_to(&self, who: &str, key: &str, status: &str) {
-        let path = format!("/rest/api/3/issue/{key}/transitions");
-        let offered = self.ask(who, "GET", &path, None).await;
-        let transition = offered["transitions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|transition| transition["to"]["id"] == self.status(status))
-            .unwrap_or_else(|| panic!("{who} is not offered {status}: {offered}"));
-        let body = json!({"transition": {"id": transition["id"]}});
-        self.ask(who, "POST", &path, Some(body)).await;
-    }
-
-    pub async fn say(&self, who: &str, key: &str, words: &str) {
-        let body = json!({"body": {"type": "doc", "version": 1, "content": [
-            {"type": "paragraph", "content": [{"type": "text", "text": words}]}]}});
-        self.ask(
-            who,
-            "POST",
-            &format!("/rest/api/3/issue/{key}/comment"),
-            Some(body),
-        )
-        .await;
-    }
-
-    /// The words of all comments, oldest first.
-    pub async fn comments(&self, key: &str) -> Vec<String> {
-        let page = self
-            .ask(
-                "admin",
-                "GET",
-                &format!("/rest/api/3/issue/{key}/comment"),
-                None,
-            )
-            .await;
-        page["comments"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|comment| countersign_integrations::jira::adf::text(&comment["body"]))
-            .collect()
     }
 }
 
@@ -239,7 +134,7 @@ impl World {
             sweep_seconds = {sweep_seconds}
             {more}
             "#,
-            jira.started.server.url(),
+            jira.url(),
             jira.accounts["users"]["bot"]["email"].as_str().unwrap(),
             jira.accounts["users"]["bot"]["token"].as_str().unwrap(),
             jira.accounts["webhook_secret"].as_str().unwrap(),
