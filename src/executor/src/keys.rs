@@ -1,8 +1,8 @@
 //! Key files: the executor's own, made at the first start, and the pinned identity of its cluster.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,9 +39,11 @@ pub fn read_or_make(
     pin: &Path,
     entropy: &dyn Entropy,
 ) -> anyhow::Result<Signer> {
+    // Asked first: a replica that starts beside us makes its key, and pins after it.
+    let pinned = pin.exists();
     let signer = match read(path)? {
         Some(signer) => signer,
-        None if pin.exists() => bail!(
+        None if pinned => bail!(
             "the key {} is gone, and the pin {} says that this executor had one: put the key back. \
              If it is lost for good, name its public half in `keys.former_public_files` and remove \
              the pin; a new key is made then, which servers and signing pages must be told",
@@ -50,32 +52,16 @@ pub fn read_or_make(
         ),
         None => {
             let signer = Signer::generate(entropy);
-            make_folder(path)?;
-            let made = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path);
-            match made {
-                Ok(mut file) => {
-                    file.write_all(signer.to_secret_text().as_bytes())?;
-                    file.sync_all()?;
-                    tracing::info!(kid = signer.kid(), file = %path.display(), "made a signing key");
-                    signer
-                }
+            if write_whole(path, &signer.to_secret_text(), Replace::Never)? {
+                tracing::info!(kid = signer.kid(), file = %path.display(), "made a signing key");
+                signer
+            } else {
                 // Another replica was faster: its key is the key.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    read(path)?.context("the key file vanished while it was read")?
-                }
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("cannot make the key {}", path.display()));
-                }
+                read(path)?.context("the key file vanished while it was read")?
             }
         }
     };
-    make_folder(public)?;
-    write_whole(public, &signer.public_text())?;
+    write_whole(public, &signer.public_text(), Replace::Always)?;
     Ok(signer)
 }
 
@@ -149,23 +135,49 @@ pub fn pinned(path: &Path) -> anyhow::Result<Option<String>> {
 
 /// Pins what was first seen.
 pub fn pin(path: &Path, uid: &str) -> anyhow::Result<()> {
-    write_whole(path, &format!("{uid}\n"))
+    write_whole(path, &format!("{uid}\n"), Replace::Always).map(drop)
 }
 
-fn make_folder(path: &Path) -> anyhow::Result<()> {
-    match path.parent() {
-        Some(folder) => fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display())),
-        None => Ok(()),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replace {
+    /// What is there stays. Nobody but its owner may read the file.
+    Never,
+    Always,
+}
+
+/// Readers see the old text or the new, never half of it, whoever else writes the same file, and a
+/// process that is killed leaves no half of it. `false`: a file was there, and stays.
+fn write_whole(path: &Path, text: &str, replace: Replace) -> anyhow::Result<bool> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let mode = if replace == Replace::Never {
+        0o600
+    } else {
+        0o644
+    };
+    let written = (|| {
+        let mut part = tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(folder)?;
+        part.write_all(text.as_bytes())?;
+        part.as_file().sync_all()?;
+        match replace {
+            Replace::Never => part.persist_noclobber(path),
+            Replace::Always => part.persist(path),
+        }
+        .map_err(|error| error.error)
+    })();
+    match written {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && replace == Replace::Never => {
+            Ok(false)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
     }
-}
-
-/// Readers see the old text or the new, never half of it.
-fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
-    let part = path.with_extension(format!("part-{}", std::process::id()));
-    fs::write(&part, text)
-        .and_then(|()| fs::rename(&part, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -189,6 +201,29 @@ mod tests {
         assert_eq!(fs::read_to_string(&public).unwrap(), first.public_text());
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(read(&key).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn replicas_that_start_together_have_one_key() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().unwrap();
+            let at = |name: &str| folder.path().join("k").join(name);
+            let together = std::sync::Barrier::new(4);
+            let start = || {
+                together.wait();
+                let made = read_or_make(&at("a.key"), &at("a.pub"), &at("a.pin"), &OsEntropy);
+                let signer = made.unwrap();
+                pin(&at("a.pin"), "uid").unwrap();
+                signer.kid().to_owned()
+            };
+            let kids: Vec<String> = std::thread::scope(|scope| {
+                let replicas: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                replicas.into_iter().map(|it| it.join().unwrap()).collect()
+            });
+            assert!(kids.iter().all(|kid| *kid == kids[0]), "{kids:?}");
+            let left = fs::read_dir(folder.path().join("k")).unwrap().count();
+            assert_eq!(left, 3, "the key, its public half and the pin");
+        }
     }
 
     #[test]

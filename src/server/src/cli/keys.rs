@@ -22,14 +22,15 @@ pub fn read_or_make(path: &Path, entropy: &dyn Entropy) -> anyhow::Result<Signer
     if let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
-    let signer = Signer::generate(entropy);
-    if make_once(path, &signer.to_secret_text())? {
-        tracing::info!(kid = signer.kid(), file = %path.display(), "made an attestation key");
-        return Ok(signer);
-    }
-    // Another replica was faster: its key is the key.
+    let fresh = Signer::generate(entropy);
+    let made = make_once(path, &fresh.to_secret_text())?;
+    // Another replica may have been faster, also in between: what the file says is the key.
     let text = read_secret(path)?.context("the key file vanished while it was read")?;
-    parse(&text, path)
+    let signer = parse(&text, path)?;
+    if made {
+        tracing::info!(kid = signer.kid(), file = %path.display(), "made an attestation key");
+    }
+    Ok(signer)
 }
 
 fn parse(text: &str, path: &Path) -> anyhow::Result<Signer> {
