@@ -117,6 +117,7 @@ fn nothing_in_the_product_depends_on_test_parts() {
         "integrations",
         "config",
         "telemetry",
+        "listener",
         "server",
         "executor",
     ] {

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
+use countersign_listener::Bounds;
 use countersign_telemetry::Metrics;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -92,10 +93,13 @@ pub async fn serve(
             }),
         )
         .with_state(Shared { status, metrics });
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::error!(%error, "health and metrics are not served any more");
-    }
+    // Asked by the kubelet and Prometheus, and by nobody else.
+    let bounds = Bounds {
+        connections: 64,
+        per_peer: 32,
+        ..Bounds::default()
+    };
+    countersign_listener::serve(listener, app, bounds, stop).await;
 }
 
 async fn readyz(State(shared): State<Shared>) -> (StatusCode, String) {
@@ -125,5 +129,22 @@ mod tests {
         status.set(Part::Rules, None);
         status.set(Part::Database, None);
         assert_eq!(status.sentence(), "ok");
+    }
+
+    #[tokio::test]
+    async fn half_a_request_keeps_no_connection() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let metrics = Metrics::install().unwrap();
+        tokio::spawn(serve(listener, Arc::default(), metrics, stop));
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+        let mut rest = Vec::new();
+        let closed = stream.read_to_end(&mut rest);
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(60), closed).await;
+        closed.expect("still open").unwrap();
     }
 }

@@ -10,6 +10,8 @@ use secrecy::SecretString;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use crate::peer::Network;
+
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,13 +43,19 @@ pub struct Config {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Default `127.0.0.1:8750`. Port 0 takes a free one.
     pub listen: SocketAddr,
     /// Additional `Host` values that are answered, besides the external URL's.
-    #[serde(default)]
     pub allowed_hosts: Vec<String>,
+    /// Open connections in all, and of one address: behind a proxy, of that proxy.
+    #[serde(deserialize_with = "within::<_, 16, 100_000>")]
+    pub connections: u32,
+    #[serde(deserialize_with = "within::<_, 8, 100_000>")]
+    pub connections_per_peer: u32,
+    /// Proxies whose `X-Forwarded-For` is believed, where failed log-ins are counted.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for Http {
@@ -55,6 +63,9 @@ impl Default for Http {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8750)),
             allowed_hosts: Vec::new(),
+            connections: 900,
+            connections_per_peer: 300,
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! One listener: MCP, pages, the Jira webhook, health and metrics; and an orderly end.
 
-use std::future::IntoFuture as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use countersign_listener::Bounds;
 use countersign_telemetry::{Metrics, metric};
 use http::{StatusCode, header};
 use metrics::gauge;
@@ -46,12 +45,13 @@ pub async fn serve(app: SharedApp, listener: TcpListener) -> std::io::Result<()>
     let (router, recorder) = assemble(&app);
     let workers = tokio::spawn(workers::run(app.clone()));
     let rules = tokio::spawn(rules::follow(app.clone()));
-    let stop = app.shutdown.clone();
-    // Log-in counts failures by the peer's address.
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service)
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .into_future();
+    let http = &app.loaded.config.http;
+    let bounds = Bounds {
+        connections: http.connections as usize,
+        per_peer: http.connections_per_peer as usize,
+        ..Bounds::default()
+    };
+    let server = countersign_listener::serve(listener, router, bounds, app.shutdown.clone());
     let mut server = tokio::spawn(server);
 
     let ended = tokio::select! {
@@ -66,7 +66,7 @@ pub async fn serve(app: SharedApp, listener: TcpListener) -> std::io::Result<()>
         };
         let _ = tokio::join!(workers, rules);
         recorder.flush().await;
-        served.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+        served.map_err(std::io::Error::other)
     };
     match tokio::time::timeout(GRACE, finish).await {
         Ok(served) => served,

@@ -8,6 +8,7 @@ pub mod crash;
 pub mod evidence;
 pub mod http;
 pub mod mcp;
+pub mod peer;
 pub mod rules;
 pub mod web;
 pub mod workers;

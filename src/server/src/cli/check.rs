@@ -66,6 +66,15 @@ pub fn warnings(loaded: &Loaded, rules: &Rules) -> Vec<String> {
                 .into(),
         );
     }
+    let tls = external_url(config, config.http.listen).is_ok_and(|url| url.scheme() == "https");
+    if tls && config.http.trusted_proxies.is_empty() {
+        warnings.push(
+            "`external_url` is https, so a proxy is in front, and `http.trusted_proxies` is empty: \
+             all log-ins then come from one address, and wrong passwords of one stranger keep \
+             everybody else waiting. Give the proxy's address or network"
+                .into(),
+        );
+    }
     for key in &config.api_keys {
         if expired(key, now) {
             warnings.push(format!("the API key `{}` has expired", key.name));

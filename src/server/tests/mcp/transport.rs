@@ -320,3 +320,32 @@ async fn health_and_readiness_say_what_they_know() {
         assert_eq!(asked.await.unwrap().status(), 503, "{path}");
     }
 }
+
+#[tokio::test]
+async fn one_peer_cannot_take_all_connections_and_none_is_kept_for_nothing() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let world = World::start_with("[http]\nconnections_per_peer = 8").await;
+    let address = world.url.strip_prefix("http://").unwrap();
+    let mut held = Vec::new();
+    for _ in 0..9 {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost:").await.ok();
+        held.push(stream);
+    }
+    let elsewhere = reqwest::Client::builder()
+        .local_address("127.0.0.2".parse::<std::net::IpAddr>().unwrap())
+        .build()
+        .unwrap();
+    let healthz = elsewhere.get(format!("{}/healthz", world.url)).send().await;
+    assert_eq!(healthz.unwrap().status(), 200);
+    for stream in &mut held {
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut rest));
+        closed
+            .await
+            .expect("half a request keeps a connection")
+            .ok();
+        assert!(rest.is_empty());
+    }
+}

@@ -1,0 +1,153 @@
+//! An HTTP/1.1 listener that strangers cannot exhaust: connections are counted, in all and of each
+//! peer, and a request's head has bounds in time and size. How long a body may take is for whoever
+//! reads it; how long an answer takes is nobody's business here.
+
+mod places;
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service as _;
+
+use places::Places;
+
+/// Largest head of a request; a larger one is answered 431.
+const LARGEST_HEAD: usize = 64 * 1024;
+/// Until a connection that was of use has the next request's head. Longer than proxies keep theirs
+/// (60 s): else they would send a request into one that is just being closed.
+const IDLE: Duration = Duration::from_secs(75);
+/// After an error that is not one connection's own, such as no descriptor being left.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Connections are turned away by the thousand or not at all: one line in this time says so.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Open at once, in all. Each is a file descriptor, and at worst a head's size of memory.
+    pub connections: usize,
+    /// Of these, those of one peer: an IPv4 address, or the 2^64 IPv6 addresses of one network.
+    pub per_peer: usize,
+    /// Until a new connection has sent its first head.
+    pub first_head: Duration,
+}
+
+impl Default for Bounds {
+    /// Leaves some of the 1,024 descriptors that a process often has for everything else.
+    fn default() -> Self {
+        Self {
+            connections: 900,
+            per_peer: 300,
+            first_head: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves until `stop` is cancelled; then takes no more connections, and ends when every answer that
+/// was begun is sent. Handlers find the peer as [`ConnectInfo`].
+pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+    // Made into what serves once, and not for each request.
+    let router: Router = router.with_state(());
+    let places = Places::new(bounds);
+    let connections = TaskTracker::new();
+    let mut told: Option<Instant> = None;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_its_own(&error) => continue,
+            Err(error) => {
+                tracing::error!(%error, "connections cannot be taken now");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = places.enter(peer.ip()) else {
+            if told.is_none_or(|at| at.elapsed() > TOLD_EVERY) {
+                told = Some(Instant::now());
+                tracing::warn!(%peer, "a connection was turned away: too many are open");
+            }
+            continue;
+        };
+        let connection = connection(stream, peer, router.clone(), bounds, stop.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// The peer went away again before it was taken.
+fn is_its_own(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+    )
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
+    let asked = Arc::new(AtomicBool::new(false));
+    let first_head = async {
+        sleep(bounds.first_head).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    let answer = service_fn(|mut request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().call(request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), answer);
+    let (mut served, mut first_head) = (pin!(served), pin!(first_head));
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            // Errors are the peer's: it broke off, or does not speak HTTP.
+            _ = served.as_mut() => return,
+            () = first_head.as_mut() => return,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                served.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// What stands for an address when somebody is counted: whoever has one IPv6 address has 2^64.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
+    }
+}

@@ -1,0 +1,165 @@
+//! The listener over real connections: what it turns away, what it ends, and what it never cuts.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::routing::get;
+use countersign_listener::{Bounds, serve};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Whatever is to happen has happened by then, on any machine.
+const SOON: Duration = Duration::from_secs(30);
+const WHOLE: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const SLOW: &str = "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n";
+
+struct Served {
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    /// A slow answer was begun.
+    begun: Arc<Notify>,
+}
+
+async fn start(bounds: Bounds) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let peer = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() };
+    let begun = Arc::new(Notify::new());
+    let begins = Arc::clone(&begun);
+    let slow = async move || {
+        begins.notify_one();
+        sleep(Duration::from_millis(1500)).await;
+        "late"
+    };
+    let router = Router::new()
+        .route("/", get(peer))
+        .route("/slow", get(slow));
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(serve(listener, router, bounds, stop.clone()));
+    Served {
+        address,
+        stop,
+        task,
+        begun,
+    }
+}
+
+impl Served {
+    async fn connect(&self, from: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+
+    /// What a peer is answered; nothing when it is turned away.
+    async fn ask(&self, from: &str) -> String {
+        let mut stream = self.connect(from).await;
+        let close = WHOLE.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+        stream.write_all(close.as_bytes()).await.ok();
+        rest(&mut stream).await
+    }
+}
+
+/// Everything until the other end closes.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let read = timeout(SOON, stream.read_to_end(&mut text)).await;
+    // Closed with something unread in it, a connection ends by a reset.
+    read.expect("the connection is still open").ok();
+    String::from_utf8(text).unwrap()
+}
+
+/// Reads until the text has arrived.
+async fn until(stream: &mut TcpStream, text: &str) {
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains(text) {
+        let more = timeout(SOON, stream.read_buf(&mut read)).await;
+        assert_ne!(more.unwrap().unwrap(), 0, "closed before `{text}`");
+    }
+}
+
+#[tokio::test]
+async fn an_unfinished_head_is_given_up_and_a_long_answer_is_not() {
+    let served = start(Bounds {
+        first_head: Duration::from_millis(300),
+        ..Bounds::default()
+    })
+    .await;
+    let mut silent = served.connect("127.0.0.1").await;
+    let mut half = served.connect("127.0.0.1").await;
+    half.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+    let mut slow = served.connect("127.0.0.1").await;
+    slow.write_all(SLOW.as_bytes()).await.unwrap();
+    assert_eq!(rest(&mut half).await, "");
+    assert_eq!(rest(&mut silent).await, "");
+    until(&mut slow, "late").await;
+    // And the connection goes on.
+    slow.write_all(WHOLE.as_bytes()).await.unwrap();
+    until(&mut slow, "127.0.0.1").await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let served = start(Bounds {
+        first_head: Duration::from_secs(3600),
+        ..Bounds::default()
+    })
+    .await;
+    let mut stream = served.connect("127.0.0.1").await;
+    stream.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
+    stream.write_all(&[b'x'; 100_000]).await.ok();
+    rest(&mut stream).await;
+}
+
+#[tokio::test]
+async fn one_peer_cannot_take_all_connections() {
+    let served = start(Bounds {
+        connections: 5,
+        per_peer: 3,
+        ..Bounds::default()
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = served.connect("127.0.0.1").await;
+        stream.write_all(WHOLE.as_bytes()).await.unwrap();
+        until(&mut stream, "127.0.0.1").await;
+        held.push(stream);
+    }
+    assert_eq!(served.ask("127.0.0.1").await, "", "its share is used up");
+    assert!(served.ask("127.0.0.2").await.ends_with("127.0.0.2"));
+    // What is given back can be had again.
+    drop(held.pop());
+    let ask = async {
+        while served.ask("127.0.0.1").await.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, ask).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_was_begun_and_waits_for_nothing_else() {
+    let served = start(Bounds::default()).await;
+    let mut idle = served.connect("127.0.0.1").await;
+    idle.write_all(WHOLE.as_bytes()).await.unwrap();
+    until(&mut idle, "127.0.0.1").await;
+    let mut slow = served.connect("127.0.0.1").await;
+    slow.write_all(SLOW.as_bytes()).await.unwrap();
+    timeout(SOON, served.begun.notified()).await.unwrap();
+    served.stop.cancel();
+    assert!(rest(&mut slow).await.ends_with("late"));
+    assert_eq!(rest(&mut idle).await, "");
+    timeout(SOON, served.task).await.unwrap().unwrap();
+    assert!(TcpStream::connect(served.address).await.is_err());
+}
