@@ -1,5 +1,8 @@
 //! The audit log as a plain list: filters in the address, newest first, page by page.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, Redirect};
@@ -9,14 +12,19 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::error::WebError;
 use super::present::{Chrome, Moment};
 use super::session::SignedIn;
 use super::{Shared, story};
+use crate::config;
 use crate::evidence::{self, Voucher};
 
 const PAGE: u32 = 50;
+/// Searches at once.
+const AT_ONCE: usize = 2;
 /// Longest value of one detail; the log itself holds it whole.
 const CAP: usize = 400;
 
@@ -64,6 +72,51 @@ struct Page {
 const UNREADABLE: &str =
     "The stored action itself cannot be read: somebody may have altered the database.";
 
+/// Searches of the log. One that no index serves walks all of it and holds a connection of the
+/// database until it has: not all of them are for that.
+pub(super) struct Searches {
+    turns: Arc<Semaphore>,
+    turn_within: Duration,
+    answer_within: Duration,
+}
+
+impl Searches {
+    pub(super) fn new(database: &config::Database) -> Self {
+        let half = database.max_connections as usize / 2;
+        Self {
+            turns: Arc::new(Semaphore::new(half.clamp(1, AT_ONCE))),
+            turn_within: Duration::from_secs(2),
+            answer_within: Duration::from_secs(10),
+        }
+    }
+
+    /// Waits for a turn, and for the answer, for a while each.
+    async fn run<T: Send + 'static>(
+        &self,
+        search: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, WebError> {
+        let turn = timeout(self.turn_within, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(WebError::Busy(
+                "Others search the log just now. Try again in a few seconds.",
+            ));
+        };
+        // The turn is over when the database is done, also when nobody waits for it any more.
+        let search = tokio::spawn(async move {
+            let found = search.await;
+            drop(turn);
+            found
+        });
+        match timeout(self.answer_within, search).await {
+            Ok(found) => found.map_err(|_| WebError::Internal("a search broke off")),
+            Err(_) => Err(WebError::Busy(
+                "This search takes too long: the log has no index for it. Name an action, an actor \
+                 or an event as well, or times that are closer together.",
+            )),
+        }
+    }
+}
+
 pub(super) async fn one(_who: SignedIn, Path(id): Path<String>) -> Result<Redirect, WebError> {
     let id: ActionId = id.parse().map_err(|_| WebError::NoSuchPage)?;
     Ok(Redirect::to(&format!("/actions/{id}#timeline")))
@@ -75,7 +128,11 @@ pub(super) async fn page(
     Query(asked): Query<Asked>,
 ) -> Result<Html<String>, WebError> {
     let filter = filter(&asked)?;
-    let rows = web.app.store.audit_list(&filter).await?;
+    let (store, search) = (web.app.store.clone(), filter.clone());
+    let rows = web
+        .searches
+        .run(async move { store.audit_list(&search).await })
+        .await??;
     let now = web.app.clock.now();
     let registry = web.app.rules().registry;
     let last = rows
@@ -218,6 +275,26 @@ mod tests {
         assert_eq!(instant("2026-11-22T02:19"), Some(want));
         assert_eq!(instant("2026-11-22T03:19:00+01:00"), Some(want));
         assert_eq!(instant("yesterday"), None);
+    }
+
+    #[tokio::test]
+    async fn slow_searches_take_no_more_than_their_turns_and_give_them_back() {
+        let searches = Searches {
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            turn_within: Duration::from_millis(50),
+            answer_within: Duration::from_millis(50),
+        };
+        let done = tokio_util::sync::CancellationToken::new();
+        for _ in 0..AT_ONCE {
+            let given_up = searches.run(done.clone().cancelled_owned()).await;
+            let told = given_up.unwrap_err().to_string();
+            assert!(told.contains("takes too long"), "{told}");
+        }
+        // Nobody waits for those two, and the database is at them still.
+        let told = searches.run(async {}).await.unwrap_err().to_string();
+        assert!(told.contains("Others search"), "{told}");
+        done.cancel();
+        while searches.run(async {}).await.is_err() {}
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //! An answer counts for exactly the statement that the page showed: the posted digest must be the
 //! stored one, and the version the one that was read.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
 use countersign_domain::{
-    AuditEvent, Author, Channel, Code, Decision, EventName, Reason, Risk, Signed, StateName,
-    Statement, Verb, digest_text, eligible, seats_missing, visible,
+    ActionId, AuditEvent, Author, Channel, Code, Decision, EventName, Reason, Risk, Signed,
+    StateName, Statement, Verb, digest_text, eligible, seats_missing, visible,
 };
 use countersign_store::{ActionDetail, NewDecision, NextState, Transition};
 use countersign_telemetry::metric;
@@ -346,6 +349,33 @@ fn stale(detail: &ActionDetail, rules: &Rules) -> WebError {
     }
 }
 
+/// Equal refusals: of one person, to one action, with one sentence.
+type Refusal = (ActionId, String, Verb, String);
+
+/// Refusals that this process met, with their number.
+#[derive(Default)]
+pub(super) struct Refusals(Mutex<HashMap<Refusal, u64>>);
+
+impl Refusals {
+    /// Counts one. The first, the tenth, the hundredth... is for the log, which is kept for good and of
+    /// which an action's page shows the end: nobody washes the others out of it by trying on and on.
+    fn count(&self, refusal: &Refusal) -> Option<u64> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() > 10_000 {
+            counts.clear();
+        }
+        let count = counts.entry(refusal.clone()).or_default();
+        *count += 1;
+        (*count == 10_u64.pow(count.ilog10())).then_some(*count)
+    }
+
+    /// It was not noted: the next one is the first again.
+    fn forget(&self, refusal: &Refusal) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.remove(refusal);
+    }
+}
+
 /// Notes the attempt, and hands the error on.
 async fn refused(
     web: &Web,
@@ -354,19 +384,28 @@ async fn refused(
     answer: &Answer,
     error: WebError,
 ) -> WebError {
+    let id = detail.action.id;
+    let refusal = (id, who.person.clone(), answer.verb, error.to_string());
+    let Some(times) = web.refusals.count(&refusal) else {
+        return error;
+    };
     let now = web.app.clock.now();
-    let event = AuditEvent::new(
+    let mut event = AuditEvent::new(
         now,
         &*web.app.entropy,
         Author::Server,
         EventName::DecisionRefused,
         &who.person,
     )
-    .about(detail.action.id)
+    .about(id)
     .with("verb", answer.verb.as_str())
     .with("channel", Channel::Web.as_str())
     .with("message", error.to_string());
+    if times > 1 {
+        event = event.with("times", times.to_string());
+    }
     if let Err(failed) = web.app.store.audit(event).await {
+        web.refusals.forget(&refusal);
         return failed.into();
     }
     error

@@ -39,8 +39,12 @@ pub(super) enum WebError {
     },
     #[error("the form is too large")]
     TooLarge,
+    #[error("the form did not arrive in time")]
+    TooSlow,
     #[error("this address is not served under that host name")]
     Misdirected,
+    #[error("{0}")]
+    Busy(&'static str),
     #[error("too many")]
     TooMany { sentence: String, wait_seconds: u64 },
     #[error(transparent)]
@@ -111,6 +115,12 @@ impl IntoResponse for WebError {
                 "The form holds more than 16 kB. Shorten the reason.",
                 None,
             ),
+            Self::TooSlow => page(
+                StatusCode::REQUEST_TIMEOUT,
+                "Too slow",
+                "The form did not arrive in time. Nothing was decided. Send it again.",
+                None,
+            ),
             Self::Misdirected => page(
                 StatusCode::MISDIRECTED_REQUEST,
                 "Not served under this name",
@@ -127,6 +137,13 @@ impl IntoResponse for WebError {
                 response
                     .headers_mut()
                     .insert(header::RETRY_AFTER, HeaderValue::from(wait_seconds));
+                response
+            }
+            Self::Busy(sentence) => {
+                let busy = StatusCode::SERVICE_UNAVAILABLE;
+                let mut response = page(busy, "Busy, try again", sentence, None);
+                let retry = (header::RETRY_AFTER, HeaderValue::from_static("5"));
+                response.headers_mut().extend([retry]);
                 response
             }
             Self::Store(error @ (StoreError::Unreachable { .. } | StoreError::Locked)) => {

@@ -2,17 +2,23 @@
 //! origin it comes from. And the headers that every answer carries.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
+use tokio::time::timeout;
 use url::Url;
 
-use super::Shared;
 use super::error::WebError;
+use super::{LARGEST_FORM, Shared};
 use crate::app::App;
+
+/// A sender that drips a form is let go.
+const FORM_WITHIN: Duration = Duration::from_secs(10);
 
 /// `form-action 'self'` also keeps injected markup from sending a form elsewhere; Trusted Types
 /// keep our own script from ever turning text into markup.
@@ -56,7 +62,7 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
 /// own pages.
 pub(super) async fn check(
     State(web): State<Shared>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, WebError> {
     let http = &web.app.loaded.config.http;
@@ -73,10 +79,21 @@ pub(super) async fn check(
     }
     if request.method() == Method::POST {
         same_origin(request.headers(), &host, &web.app.external_url)?;
+        request = whole(request).await?;
     } else if request.method() != Method::GET && request.method() != Method::HEAD {
         return Err(WebError::MethodNotAllowed);
     }
     Ok(next.run(request).await)
+}
+
+/// The request with its form, whoever sends it: the one place where the pages wait for a body.
+async fn whole(request: Request) -> Result<Request, WebError> {
+    let (head, body) = request.into_parts();
+    match timeout(FORM_WITHIN, to_bytes(body, LARGEST_FORM)).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(head, body.into())),
+        Ok(Err(_)) => Err(WebError::TooLarge),
+        Err(_) => Err(WebError::TooSlow),
+    }
 }
 
 /// Whether a request names this server: by a name of ours, or by a bare address, which no page of

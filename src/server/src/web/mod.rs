@@ -19,16 +19,17 @@ mod present;
 mod session;
 mod statement;
 mod story;
+mod throttle;
 mod view;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use countersign_domain::ActionId;
+use tokio::sync::Semaphore;
 
 use crate::app::SharedApp;
 use error::WebError;
@@ -41,8 +42,12 @@ const LARGEST_FORM: usize = 16 * 1024;
 struct Web {
     app: SharedApp,
     live: live::Cache,
-    throttle: login::Throttle,
+    throttle: throttle::Throttle,
+    /// Of passwords.
+    checks: Semaphore,
     streams: events::Streams,
+    refusals: decide::Refusals,
+    searches: audit::Searches,
     /// Who was noted as having seen what, by this process; the audit log is the record.
     seen: Mutex<HashSet<(ActionId, String)>>,
 }
@@ -54,8 +59,11 @@ type Shared = Arc<Web>;
 pub fn router(app: SharedApp) -> Router {
     let web: Shared = Arc::new(Web {
         live: live::Cache::default(),
-        throttle: login::Throttle::new(),
+        throttle: throttle::Throttle::default(),
+        checks: Semaphore::new(login::CHECKS),
         streams: events::Streams::default(),
+        refusals: decide::Refusals::default(),
+        searches: audit::Searches::new(&app.loaded.config.database),
         seen: Mutex::default(),
         app,
     });
@@ -75,7 +83,6 @@ pub fn router(app: SharedApp) -> Router {
         .route("/assets/{name}", get(assets::serve))
         .method_not_allowed_fallback(|| async { WebError::MethodNotAllowed })
         .fallback(|| async { WebError::NoSuchPage })
-        .layer(DefaultBodyLimit::max(LARGEST_FORM))
         .layer(from_fn_with_state(web.clone(), guard::check))
         .layer(from_fn(guard::headers))
         .with_state(web)

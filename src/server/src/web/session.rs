@@ -9,6 +9,7 @@ use constant_time_eq::constant_time_eq;
 use countersign_domain::{Digest, random_token};
 use countersign_store::Session;
 use jiff::SignedDuration;
+use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 
 use super::error::WebError;
@@ -30,7 +31,8 @@ impl Csrf {
     }
 }
 
-/// A person with a session that stands: the registry and the accounts still know them.
+/// A person with a session that stands: the registry and the accounts still know them, by the password
+/// of then.
 pub(super) struct SignedIn {
     pub person: String,
     pub name: String,
@@ -80,17 +82,12 @@ pub(super) async fn by_hash(web: &Web, token_hash: &str) -> Result<Option<Signed
         return Ok(None);
     };
     let rules = web.app.rules();
-    let has_account = web
-        .app
-        .loaded
-        .config
-        .accounts
-        .iter()
-        .any(|account| account.person == session.person);
+    let stands = csrf(web, token_hash, &session.person)
+        .is_some_and(|csrf| constant_time_eq(csrf.as_bytes(), session.csrf.as_bytes()));
     Ok(rules
         .registry
         .valid_person(&session.person, now)
-        .filter(|_| has_account)
+        .filter(|_| stands)
         .map(|person| SignedIn {
             person: person.id.clone(),
             name: person.name.clone(),
@@ -103,10 +100,12 @@ pub(super) async fn by_hash(web: &Web, token_hash: &str) -> Result<Option<Signed
 pub(super) async fn begin(web: &Web, person: &str) -> Result<HeaderValue, WebError> {
     let now = web.app.clock.now();
     let secret = random_token(&*web.app.entropy);
+    let token_hash = hash_of(&secret);
+    let csrf = csrf(web, &token_hash, person).ok_or(WebError::Internal("no such account"))?;
     let session = Session {
-        token_hash: hash_of(&secret),
+        token_hash,
         person: person.to_owned(),
-        csrf: random_token(&*web.app.entropy),
+        csrf,
         created_at: now,
         expires_at: now + LIFETIME,
     };
@@ -160,6 +159,16 @@ fn secret_in(web: &Web, headers: &HeaderMap) -> Option<String> {
 /// SHA-256 with a prefix of its own: a stolen database gives no session.
 fn hash_of(secret: &str) -> String {
     Digest::of("countersign-session/v1", secret.as_bytes()).to_string()
+}
+
+/// The token of a session's forms, while its person has an account. It is made of the account's
+/// password hash, too: with a new password the stored one is no longer this one, and the session over.
+fn csrf(web: &Web, token_hash: &str, person: &str) -> Option<String> {
+    let accounts = &web.app.loaded.config.accounts;
+    let account = accounts.iter().find(|account| account.person == person)?;
+    let password = account.password_hash.expose_secret();
+    let both = format!("{token_hash} {password}");
+    Some(Digest::of("countersign-csrf/v1", both.as_bytes()).to_string())
 }
 
 /// A form of ours: sent by a person with a session, carrying that session's token.

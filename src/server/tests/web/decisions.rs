@@ -364,3 +364,39 @@ async fn an_approval_on_the_page_helps_where_the_executor_misses_one() {
     let page = li.get(&format!("/actions/{id}")).await;
     assert!(!page.has("value=\"approve\""), "once is enough");
 }
+
+#[tokio::test]
+async fn trying_on_and_on_does_not_wash_the_story_away() {
+    let stage = Stage::start().await;
+    let action = stage.ask(&Ask::default()).await;
+    let id = action.id.to_string();
+    let path = format!("/actions/{id}");
+    let li = Browser::logged_in(&stage, "li").await;
+    let sam = Browser::logged_in(&stage, "sam").await;
+    let (page_li, page_sam) = (li.get(&path).await, sam.get(&path).await);
+    let approved = li.answer(&id, &page_li, "approve", "").await;
+    assert_eq!(approved.status, StatusCode::SEE_OTHER);
+    for _ in 0..201 {
+        let refused = sam.answer(&id, &page_sam, "approve", "").await;
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+    }
+    let page = li.get(&path).await;
+    let timeline = page.body.split("id=\"timeline\"").nth(1).unwrap();
+    for told in [
+        "asked for it",
+        "approved it",
+        "tried to decide and was refused",
+    ] {
+        assert!(timeline.contains(told), "{told}: {timeline}");
+    }
+    // An auditor sees how often, nearly.
+    let refused = events(&stage, &action, EventName::DecisionRefused).await;
+    let times: Vec<Option<&String>> = refused
+        .iter()
+        .map(|event| event.details.get("times"))
+        .collect();
+    assert_eq!(
+        times,
+        [Some(&"100".to_owned()), Some(&"10".to_owned()), None]
+    );
+}

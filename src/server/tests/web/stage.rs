@@ -9,12 +9,12 @@
 )]
 
 mod api_server;
+pub mod serving;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, RwLock};
 
-use argon2::password_hash::PasswordHasher;
 use countersign_domain::{
     Action, ActionId, ActionKind, AuditEvent, Author, Clock, ClusterRef, Code, Count, EventName,
     ExecutionRecord, Inverse, OsEntropy, OwnerRef, Policy, Predicate, Proposal, Reason, RecordKind,
@@ -23,8 +23,6 @@ use countersign_domain::{
 use countersign_domain::{Channel, Held};
 use countersign_integrations::kubernetes::KubeReader;
 use countersign_server::app::{App, ClusterHandle, Rules, SharedApp};
-use countersign_server::config::Loaded;
-use countersign_server::web;
 use countersign_store::{
     Caps, Claimed, Database, ExecutorStore, Heartbeat, Hold, OpenOptions, Proposed, ServerStore,
     SignedStep, Ticket, Transition,
@@ -143,25 +141,7 @@ impl Stage {
         let listener = TcpListener::bind(listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
 
-        let params = argon2::Params::new(64, 1, 1, None).unwrap();
-        let cheap =
-            argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
-        let hash = cheap
-            .hash_password_with_salt(PASSWORD.as_bytes(), b"a-fixed-test-salt")
-            .unwrap();
-        let accounts: String = ["maria", "li", "omar", "sam"]
-            .iter()
-            .map(|id| format!("[[account]]\nperson = \"{id}\"\npassword_hash = \"{hash}\"\n"))
-            .collect();
-        let file = folder.path().join("countersign.toml");
-        std::fs::write(
-            &file,
-            format!(
-                "policy_file = \"p\"\nregistry_file = \"r\"\n[database]\nurl = \"x\"\n[keys]\nfile = \
-                 \"k\"\nexecutor_public_key_file = \"e\"\n{accounts}"
-            ),
-        )
-        .unwrap();
+        let loaded = serving::configure(folder.path());
         let path = folder.path().join("test.db");
         let database = format!("sqlite://{}", path.display());
         let db = Database::open(
@@ -177,7 +157,7 @@ impl Stage {
         let signer = Signer::generate(&OsEntropy);
         let reader = KubeReader::from_kubeconfig(Some(&kubeconfig), None);
         let app: SharedApp = Arc::new(App {
-            loaded: Loaded::from_file(&file).unwrap(),
+            loaded,
             store: db.server(),
             clusters: BTreeMap::from([(CLUSTER.to_owned(), ClusterHandle::live(reader, true))]),
             rules: RwLock::new(Rules {
@@ -195,16 +175,7 @@ impl Stage {
                 .unwrap(),
             shutdown: CancellationToken::new(),
         });
-        let router = web::router(app.clone());
-        let stop = app.shutdown.clone();
-        tokio::spawn(async move {
-            let stopped = async move { stop.cancelled().await };
-            let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-            axum::serve(listener, service)
-                .with_graceful_shutdown(stopped)
-                .await
-                .unwrap();
-        });
+        serving::serve(&app, listener);
         let stage = Self {
             url,
             store: db.server(),
@@ -218,6 +189,29 @@ impl Stage {
         };
         stage.heartbeat(now(), "ok").await;
         stage
+    }
+
+    /// The server anew, on the same database and with the same rules, and with something changed.
+    pub async fn restart(&mut self, change: impl FnOnce(&mut App)) {
+        self.app.shutdown.cancel();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.url = format!("http://{}", listener.local_addr().unwrap());
+        let mut app = App {
+            loaded: self.app.loaded.clone(),
+            store: self.db.server(),
+            clusters: BTreeMap::new(),
+            rules: RwLock::new(self.app.rules()),
+            attestor: Signer::generate(&OsEntropy),
+            executor_keys: self.signer.key_ring(),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
+            metrics: None,
+            external_url: format!("{}/", self.url).parse().unwrap(),
+            shutdown: CancellationToken::new(),
+        };
+        change(&mut app);
+        self.app = Arc::new(app);
+        serving::serve(&self.app, listener);
     }
 
     pub async fn heartbeat(&self, at: Timestamp, status: &str) {
