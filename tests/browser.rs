@@ -190,3 +190,39 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
     assert_eq!(stack.cluster.evictions(&pod.name).await.unwrap(), 1);
     stack.stop().await.unwrap();
 }
+
+fn signal(process: u32, name: &str) {
+    let kill = std::process::Command::new("kill")
+        .args([name, &process.to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_seen_a_while_ago_is_not_called_live() {
+    let mut stack = Stack::start(Options::default()).await.unwrap();
+    let pod = stack.cluster.deploy("shop", "scale", 3, 1, "ready").await;
+    let ai = stack.ai().await.unwrap();
+    let proposed = ai.restart("shop", &pod.unwrap().name, "it crashes").await;
+    let address = proposed.unwrap().str("approval_url").to_owned();
+    let browser = Browser::start().await.unwrap();
+    browser.open(&address).await.unwrap();
+    browser.type_into("input[name=person]", "li").await.unwrap();
+    browser
+        .type_into("input[name=password]", &stack.secrets.li_password)
+        .await
+        .unwrap();
+    browser.click("main form button").await.unwrap();
+    browser.until_text("live · ", SOON).await.unwrap();
+
+    // The server freezes: no stream, no fragment, no word about it.
+    let server = stack.server.as_ref().unwrap().id().unwrap();
+    signal(server, "-STOP");
+    let told = browser.until_text("now: unknown · seen", SOON).await;
+    let text = browser.text().await;
+    signal(server, "-CONT");
+    told.unwrap();
+    assert!(!text.unwrap().to_lowercase().contains("live · "));
+    browser.until_text("live · ", SOON).await.unwrap();
+    stack.stop().await.unwrap();
+}

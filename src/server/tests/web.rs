@@ -302,7 +302,16 @@ async fn the_page_says_whether_a_tap_can_take_effect() {
         })
         .await;
     let page = li.get(&format!("/actions/{}", same.id)).await;
-    assert!(page.has("live") && !page.has("Changed since asked"));
+    assert!(page.has("<span>live</span>") && !page.has("Changed since asked"));
+    // Without a script nothing keeps an age true, and a reload would erase a reason.
+    let still = page.body.split("<noscript>").nth(1).unwrap();
+    let still = still.split("</noscript>").next().unwrap();
+    assert!(still.contains("as of <time") && still.contains(" UTC</time>; reload to look again"));
+    assert!(!page.has("http-equiv=\"refresh\""));
+    li.answer(&same.id.to_string(), &page, "approve", "").await;
+    let page = li.get(&format!("/actions/{}", same.id)).await;
+    assert!(page.has("http-equiv=\"refresh\"") && page.has("as of <time"));
+    assert!(!page.has("reload to look again"));
     let changed = stage
         .ask(&Ask {
             restarts: 1,

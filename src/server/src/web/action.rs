@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Html;
-use countersign_domain::{ActionId, AuditEvent, Author, EventName, StateName, Statement, Target};
+use countersign_domain::{ActionId, AuditEvent, Author, EventName, Statement, Target};
 use countersign_store::ActionDetail;
 
 use super::error::WebError;

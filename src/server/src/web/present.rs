@@ -120,6 +120,16 @@ pub(super) struct Ago {
     pub now: Timestamp,
 }
 
+impl Ago {
+    /// The same for a page that nothing keeps true.
+    pub(super) const fn moment(&self) -> Moment {
+        Moment {
+            at: self.at,
+            now: self.now,
+        }
+    }
+}
+
 impl HtmlSafe for Ago {}
 
 impl fmt::Display for Ago {

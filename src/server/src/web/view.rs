@@ -56,9 +56,17 @@ pub(super) struct ActionView {
     pub follows: bool,
 }
 
+impl ActionView {
+    /// Whether the page loads itself again where there is no script. It would erase a half-written
+    /// reason: while there is something to decide, it does not.
+    pub(super) fn reloads(&self) -> bool {
+        self.follows && (self.form.is_none() || self.state != StateName::Pending)
+    }
+}
+
 /// Our own look, for its label.
 pub(super) enum SeenNow {
-    Live(Ago, i64),
+    Live(Ago),
     Gone,
     Unknown(String),
     /// The action is over: the present says nothing about it.
@@ -290,7 +298,7 @@ fn link(ticket: &Ticket) -> Option<TicketLink> {
 fn seen(look: &Look, over: bool, now: Timestamp) -> SeenNow {
     match look {
         _ if over => SeenNow::Over,
-        Look::Seen { at, .. } => SeenNow::Live(Ago { at: *at, now }, at.as_millisecond()),
+        Look::Seen { at, .. } => SeenNow::Live(Ago { at: *at, now }),
         Look::Gone => SeenNow::Gone,
         Look::Unknown { why } => SeenNow::Unknown(why.clone()),
     }
