@@ -174,11 +174,34 @@ fn a_usable_configuration_is_called_so_and_mistakes_are_one_sentence() {
             "[[cluster]]\nid = \"a\"\n[[cluster]]\nid = \"a\"\n[keys]",
             "stands twice",
         ),
+        (
+            "127.0.0.1:0",
+            "127.0.0.1:0\"\ntrusted_proxies = [\"10.0.0.0/33\"] # ",
+            "no network: use one such as",
+        ),
+        (
+            "127.0.0.1:0",
+            "127.0.0.1:0\"\nconnections = 1 # ",
+            "from 16 to 100000",
+        ),
     ] {
         assert!(good.contains(from));
         place.write("server.toml", &good.replacen(from, to, 1));
         let told = place.refused(&check);
         assert!(told.contains(want), "{to}: {told}");
+    }
+    // Behind a proxy that nobody named, all log-ins come from one address.
+    let tls = "external_url = \"https://x.example\"\npolicy_file";
+    let tls = good.replacen("policy_file", tls, 1);
+    let named = "127.0.0.1:0\"\ntrusted_proxies = [\"10.0.0.7\"] # ";
+    for (text, warned) in [
+        (&tls, true),
+        (&tls.replacen("127.0.0.1:0", named, 1), false),
+    ] {
+        place.write("server.toml", text);
+        let told = said(&place.run(&check));
+        assert!(told.contains("can be used"), "{told}");
+        assert_eq!(told.contains("`http.trusted_proxies` is empty"), warned);
     }
 }
 
