@@ -79,16 +79,16 @@ mod tests {
         });
         let enter = |peer: &str| places.enter(peer.parse().unwrap());
         let first = enter("2001:db8::1").unwrap();
-        let _second = enter("2001:db8::2").unwrap();
+        let second = enter("2001:db8::2").unwrap();
         assert!(enter("2001:db8::3").is_none(), "one network, one peer");
         let third = enter("10.0.0.1").unwrap();
         assert!(enter("10.0.0.2").is_none(), "no more in all");
         drop(third);
-        let _third = enter("::ffff:10.0.0.2").unwrap();
+        let third = enter("::ffff:10.0.0.2").unwrap();
         drop(first);
         assert!(enter("2001:db8::3").is_some());
-        drop(_third);
-        drop(_second);
+        drop(third);
+        drop(second);
         assert!(places.lock().by_peer.is_empty() && places.lock().all == 0);
     }
 }
