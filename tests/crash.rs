@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use countersign_tests::stack::{ClusterKind, Engine, Options, Stack};
@@ -38,19 +40,36 @@ const EXECUTOR: &[Point] = &[
     point("evict.after", 1, &["succeeded"]),
     point("outcome.before", 1, &["succeeded"]),
     point("outcome.after", 1, &["succeeded"]),
+    point(CLAIM, 1, &["succeeded"]),
     // Last: its successor takes over when the lease has run out, and must not be killed meanwhile.
     point("claim.after", 1, &["succeeded"]),
 ];
+
+/// Passed whenever the store is asked for work, also when there is none: it is armed when something
+/// waits to be claimed.
+const CLAIM: &str = "claim.before";
 
 const SERVER: &[Point] = &[
     point("proposal.before", 1, &["succeeded"]),
     point("proposal.after", 1, &["succeeded"]),
     point("decision.before", 1, &["succeeded"]),
     point("decision.after", 1, &["succeeded"]),
+    point("ticket.before", 1, &["succeeded"]),
     point("ticket.created", 1, &["succeeded"]),
 ];
 
 const LIMIT: Duration = Duration::from_secs(180);
+
+/// It died at the point, and of nothing else.
+fn aborted(point: &Point, status: ExitStatus) {
+    const SIGABRT: i32 = 6;
+    assert_eq!(
+        status.signal(),
+        Some(SIGABRT),
+        "{}: ended with {status}",
+        point.name
+    );
+}
 
 async fn kill_at_every_point(engine: Engine) {
     let options = Options {
@@ -67,10 +86,9 @@ async fn kill_at_every_point(engine: Engine) {
             .deploy("shop", &app, 2, 1, "ready")
             .await
             .unwrap();
-        stack
-            .restart_executor(&[("COUNTERSIGN_CRASH_AT", point.name)])
-            .await
-            .unwrap();
+        let crash = [("COUNTERSIGN_CRASH_AT", point.name)];
+        let at_start: &[_] = if point.name == CLAIM { &[] } else { &crash };
+        stack.restart_executor(at_start).await.unwrap();
         let ai = stack.ai().await.unwrap();
         let arguments = json!({"namespace": "shop", "pod": pod.name, "reason": "crash test"});
         let answer = ai.call("restart_pod", arguments).await.unwrap();
@@ -78,18 +96,22 @@ async fn kill_at_every_point(engine: Engine) {
         let id = answer.str("action_id").to_owned();
         if !point.name.starts_with("admission") {
             ai.until_state(&id, "pending", LIMIT).await.unwrap();
+            if point.name == CLAIM {
+                stack.executor.take().unwrap().kill().await.unwrap();
+            }
             stack.li().await.unwrap().approve(&id, "go").await.unwrap();
+            if point.name == CLAIM {
+                stack.start_executor_with(&crash).unwrap();
+            }
         }
-        let status = stack.executor.as_mut().unwrap().ended(LIMIT).await.unwrap();
-        assert!(
-            !status.success(),
-            "{}: the executor did not crash",
-            point.name
-        );
+        let ended = stack.executor.as_mut().unwrap().ended(LIMIT).await;
+        aborted(point, ended.unwrap());
         stack.restart_executor(&[]).await.unwrap();
         if point.name.starts_with("admission") {
             ai.until_state(&id, "pending", LIMIT).await.unwrap();
             stack.li().await.unwrap().approve(&id, "go").await.unwrap();
+        }
+        if point.name.starts_with("admission") || point.name == CLAIM {
             // The next point kills the executor again: not while it works on this one.
             ai.until_state(&id, "succeeded", LIMIT).await.unwrap();
         }
@@ -119,12 +141,8 @@ async fn kill_at_every_point(engine: Engine) {
         } else if point.name.starts_with("proposal") {
             assert!(first.is_err(), "{}: the proposal was answered", point.name);
         }
-        let status = stack.server.as_mut().unwrap().ended(LIMIT).await.unwrap();
-        assert!(
-            !status.success(),
-            "{}: the server did not crash",
-            point.name
-        );
+        let ended = stack.server.as_mut().unwrap().ended(LIMIT).await;
+        aborted(point, ended.unwrap());
         drop(ai);
         stack.restart_server(&[]).await.unwrap();
         // The client does what clients do: it asks again, and gets the same action if there is one.

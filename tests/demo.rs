@@ -54,6 +54,7 @@ Credentials are random and end with this run.
 
   Pages        {url}
   Log in as    li     {li}      may approve
+               omar   {omar}      may approve, too: open two browsers and see who is first
                maria  {maria}      the human behind the AI: may not approve her own AI's action
   Jira         {jira_url}/?as={li_token}   (as Li Wei; simulated)
 
@@ -80,6 +81,7 @@ Logs: {folder}/server/log and executor/log.
 Ctrl-C ends everything.
 "#,
         li = stack.secrets.li_password,
+        omar = stack.secrets.omar_password,
         maria = stack.secrets.maria_password,
         jira_url = jira.url,
         li_token = jira.li.token,

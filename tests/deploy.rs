@@ -189,6 +189,7 @@ fn ports_and_files_are_those_of_the_configurations() {
             text.contains(&format!("listen = \"0.0.0.0:{port}\"")),
             "{text}"
         );
+        assert!(text.contains("[log]\nformat = \"json\""), "{text}");
         assert!(exposed.remove(port.as_str()), "{port} is not exposed");
         let quoted = text.split('"').skip(1).step_by(2);
         let paths: Vec<&str> = quoted.filter(|text| text.starts_with('/')).collect();

@@ -9,7 +9,32 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use countersign_store::testing::{Role, Tamper};
+use countersign_tests::scenarios::SOON;
+use countersign_tests::stack::process::{Process, binary};
 use countersign_tests::stack::{Options, Stack};
+
+/// All that one process can know: its own folder, what its configuration names, the database, its
+/// command line and its environment.
+fn known_to(stack: &Stack, part: &str, process: u32) -> String {
+    let folder = stack.path(part);
+    let mut text = read_all(&folder) + &read_all(&stack.path("data"));
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "toml") {
+            let config = std::fs::read_to_string(path).unwrap();
+            let named = config.split('"').skip(1).step_by(2);
+            let files = named.map(|name| folder.join(name));
+            for file in files.filter(|file| file.is_file()) {
+                text.push_str(&std::fs::read_to_string(file).unwrap());
+            }
+        }
+    }
+    for what in ["cmdline", "environ"] {
+        let bytes = std::fs::read(format!("/proc/{process}/{what}")).unwrap();
+        text.push_str(&String::from_utf8_lossy(&bytes).replace('\0', "\n"));
+    }
+    text
+}
 
 fn read_all(folder: &Path) -> String {
     let mut text = String::new();
@@ -24,58 +49,68 @@ fn read_all(folder: &Path) -> String {
     text
 }
 
-fn environment_of(process: u32) -> String {
-    let bytes = std::fs::read(format!("/proc/{process}/environ")).unwrap();
-    String::from_utf8_lossy(&bytes).replace('\0', "\n")
+/// The account's token in a kubeconfig.
+fn token_in(kubeconfig: &Path) -> String {
+    let text = std::fs::read_to_string(kubeconfig).unwrap();
+    let mut lines = text.lines().map(str::trim);
+    let token = lines.find_map(|line| line.strip_prefix("token: "));
+    token.unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_process_is_given_the_others_secrets() {
     let mut stack = Stack::start(Options::default()).await.unwrap();
-    let server_files = read_all(&stack.path("server"));
-    let executor_files = read_all(&stack.path("executor"));
-    let executor_key = std::fs::read_to_string(stack.path("executor/executor.key")).unwrap();
-    let server_key = std::fs::read_to_string(stack.path("server/server.key")).unwrap();
-    let jira = &stack.jira;
-    let executor_kubeconfig = stack.cluster.executor_kubeconfig.display().to_string();
-    let server_kubeconfig = stack.cluster.server_kubeconfig.display().to_string();
+    // One whole story, so that what they store and log is there to be searched.
+    let cluster = &stack.cluster;
+    let pod = cluster.deploy("shop", "safe", 2, 1, "ready").await.unwrap();
+    let ai = stack.ai().await.unwrap();
+    let asked = ai.restart("shop", &pod.name, "it fails").await.unwrap();
+    let id = asked.str("action_id");
+    stack.li().await.unwrap().approve(id, "go").await.unwrap();
+    ai.until_state(id, "succeeded", SOON).await.unwrap();
+    drop(ai);
 
-    let of_the_executor = [
-        executor_key.trim(),
-        &jira.executor.token,
-        &executor_kubeconfig,
-    ];
+    let file = |path: &str| std::fs::read_to_string(stack.path(path)).unwrap();
+    let (executor_key, server_key) = (file("executor/executor.key"), file("server/server.key"));
+    let executor_token = token_in(&cluster.executor_kubeconfig);
+    let server_token = token_in(&cluster.server_kubeconfig);
+    let jira = &stack.jira;
+    let of_the_executor = [executor_key.trim(), &jira.executor.token, &executor_token];
     let of_the_server = [
         server_key.trim(),
         &jira.bot.token,
         &jira.webhook_secret,
-        &server_kubeconfig,
+        &server_token,
         &stack.secrets.webhook_secret,
     ];
-    let server_env = environment_of(stack.server.as_ref().unwrap().id().unwrap());
-    let executor_env = environment_of(stack.executor.as_ref().unwrap().id().unwrap());
-    for secret in of_the_executor {
-        assert!(
-            !secret.is_empty() && executor_files.contains(secret),
-            "the check itself is blind"
-        );
-        assert!(!server_files.contains(secret) && !server_env.contains(secret));
-    }
-    for secret in of_the_server {
-        assert!(
-            !secret.is_empty() && server_files.contains(secret),
-            "the check itself is blind"
-        );
-        assert!(!executor_files.contains(secret) && !executor_env.contains(secret));
-    }
-    // And neither says its own aloud.
-    for log in ["server/log", "executor/log"] {
-        let text = std::fs::read_to_string(stack.path(log)).unwrap();
-        for secret in of_the_executor.iter().chain(&of_the_server) {
+    let id_of = |process: &Option<Process>| process.as_ref().unwrap().id().unwrap();
+    let server = known_to(&stack, "server", id_of(&stack.server));
+    let executor = known_to(&stack, "executor", id_of(&stack.executor));
+    for (mine, secrets, other) in [
+        (&executor, &of_the_executor[..], &server),
+        (&server, &of_the_server[..], &executor),
+    ] {
+        for secret in secrets {
             assert!(
-                secret.starts_with('/') || !text.contains(secret),
-                "{log} holds a secret"
+                secret.len() >= 16 && mine.contains(secret),
+                "the check itself is blind"
             );
+            assert!(!other.contains(secret), "the other process can read it");
+        }
+    }
+    // And neither says any of them aloud.
+    for log in ["server/log", "executor/log"] {
+        let text = file(log);
+        for secret in of_the_executor.iter().chain(&of_the_server) {
+            assert!(!text.contains(secret), "{log} holds a secret");
+        }
+    }
+    // Nor may the arguments, which everybody on the host reads, hold one of their own.
+    for process in [&stack.server, &stack.executor] {
+        let line = std::fs::read(format!("/proc/{}/cmdline", id_of(process))).unwrap();
+        let line = String::from_utf8_lossy(&line);
+        for secret in of_the_executor.iter().chain(&of_the_server) {
+            assert!(!line.contains(secret), "{line}");
         }
     }
     stack.stop().await.unwrap();
@@ -110,8 +145,8 @@ fn alive(process: u32) -> bool {
 }
 
 /// Starts the demo, ends it with the signal, and sees that nothing of it stays.
-fn demo_leaves_nothing(signal: &str) {
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"))
+fn demo_leaves_nothing(mut demo: Command, signal: &str) {
+    let mut demo = demo
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -133,6 +168,7 @@ fn demo_leaves_nothing(signal: &str) {
         "VS Code",
         "curl",
         "li ",
+        "omar ",
         "maria ",
     ] {
         assert!(
@@ -167,14 +203,28 @@ fn demo_leaves_nothing(signal: &str) {
     }
 }
 
+const DEMO: &str = env!("CARGO_BIN_EXE_demo");
+
 #[test]
 fn ctrl_c_ends_the_demo_and_leaves_no_process() {
-    demo_leaves_nothing("-INT");
+    demo_leaves_nothing(Command::new(DEMO), "-INT");
 }
 
 #[test]
 fn killing_the_demo_leaves_no_process_either() {
-    demo_leaves_nothing("-KILL");
+    demo_leaves_nothing(Command::new(DEMO), "-KILL");
+}
+
+/// `cargo demo` is `xtask demo`: whoever stops that process stops the demo, and waits for its end.
+#[test]
+fn stopping_what_cargo_demo_runs_leaves_no_process() {
+    let mut xtask = Command::new(binary("xtask").unwrap());
+    xtask.arg("demo");
+    // Everything is built already: a cargo that does nothing, and the folder that holds it.
+    xtask.env("CARGO", "true");
+    let target = Path::new(DEMO).ancestors().nth(2).unwrap();
+    xtask.env("CARGO_TARGET_DIR", target);
+    demo_leaves_nothing(xtask, "-TERM");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,9 @@
 //! The README's command blocks, run. A command that nothing here knows fails the test: what the
 //! README says must have been seen working.
+//!
+//! Not run are `cargo demo` and `cargo xtask test`, which have tests of their own or are what runs this
+//! one, and `cargo install`: the programs are those that were built for the tests, which saves
+//! minutes. `kubectl create namespace`, `createdb` and `psql -f` do the same over the API or as SQL.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,9 +11,13 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use countersign_store::testing::Role;
 use countersign_tests::stack::cluster::Cluster;
 use countersign_tests::stack::person::Person;
-use countersign_tests::stack::{ClusterKind, free_port, process};
+use countersign_tests::stack::process::Process;
+use countersign_tests::stack::{
+    ClusterKind, Engine, Options, Stack, free_port, private_file, process,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -129,6 +137,90 @@ impl Workstation {
     }
 }
 
+/// The shared service: two programs and PostgreSQL.
+struct Service {
+    stack: Stack,
+}
+
+impl Service {
+    /// What somebody who followed docs/operating.md has before the first command: configurations, each
+    /// beside the addresses of its roles.
+    async fn new() -> Self {
+        let options = Options {
+            engine: Engine::Postgres,
+            ..Options::default()
+        };
+        let stack = Stack::prepare(options, |_| ()).await.unwrap();
+        let roles = [
+            ("server/migrator-url", Role::Migrator),
+            ("server/server-url", Role::Server),
+            ("executor/executor-url", Role::Executor),
+        ];
+        for (file, role) in roles {
+            private_file(&stack.path(file), &stack.database_url(role)).unwrap();
+        }
+        for (from, to, role) in [
+            (
+                "server/countersign.toml",
+                "server/server.toml",
+                Role::Server,
+            ),
+            (
+                "executor/executor.toml",
+                "executor/executor.toml",
+                Role::Executor,
+            ),
+        ] {
+            let text = std::fs::read_to_string(stack.path(from)).unwrap();
+            let inline = format!("url = \"{}\"", stack.database_url(role));
+            assert!(text.contains(&inline));
+            let part = to.split('/').next().unwrap();
+            let text = text.replace(&inline, &format!("url_file = \"{part}-url\""));
+            private_file(&stack.path(to), &text).unwrap();
+        }
+        Self { stack }
+    }
+
+    async fn sql(&self, database: &str, text: &str) {
+        let postgres = self.stack.postgres.as_ref().unwrap();
+        postgres.execute(database, text).await.unwrap();
+    }
+
+    /// Starts one of the programs with these words, in the folder of its configuration.
+    fn start(&self, words: &[&str], env: Option<(&str, &str)>) -> Process {
+        let part = if words[0] == "countersign" {
+            "server"
+        } else {
+            "executor"
+        };
+        let folder = self.stack.path(part);
+        let configure = |command: &mut Command| {
+            command.args(&words[1..]).envs(env).current_dir(&folder);
+        };
+        Process::start(words[0], words[0], configure, &folder.join("log")).unwrap()
+    }
+
+    /// Both run: one restart, from the question to the end.
+    async fn works(mut self) {
+        let stack = &mut self.stack;
+        assert!(
+            stack.server.is_some() && stack.executor.is_some(),
+            "the README does not say how to start the service"
+        );
+        stack.until_ready(Duration::from_secs(60)).await.unwrap();
+        let pod = stack.cluster.deploy("shop", "desk", 2, 1, "ready");
+        let pod = pod.await.unwrap();
+        let ai = stack.ai().await.unwrap();
+        let asked = ai.restart("shop", &pod.name, "from the README").await;
+        let id = asked.unwrap().str("action_id").to_owned();
+        stack.li().await.unwrap().approve(&id, "go").await.unwrap();
+        let within = Duration::from_secs(60);
+        ai.until_state(&id, "succeeded", within).await.unwrap();
+        drop(ai);
+        stack.stop().await.unwrap();
+    }
+}
+
 struct Pipe {
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
@@ -187,10 +279,15 @@ async fn every_command_of_the_readme_does_what_it_says() {
         printed: None,
         up: None,
     };
+    let mut service = Service::new().await;
     let context = station.cluster.admin_context();
     for line in commands() {
         let line = line.replace("my-context", &context);
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        let env = words[0].split_once('=');
+        if env.is_some() {
+            words.remove(0);
+        }
         match words.as_slice() {
             // The one is run by tests/processes.rs, the other runs this very test.
             ["cargo", alias @ ("demo" | "xtask"), ..] => {
@@ -217,6 +314,28 @@ async fn every_command_of_the_readme_does_what_it_says() {
             }
             ["countersign", "up", ..] => station.up(&words).await,
             ["claude", "mcp", "add", _, "--", command @ ..] => station.mcp(command).await,
+            ["createdb", name] => {
+                // The stack's own stands there already, with roles and schema.
+                let drop = format!("DROP DATABASE IF EXISTS {name}");
+                service.sql("postgres", &drop).await;
+                let create = format!("CREATE DATABASE {name}");
+                service.sql("postgres", &create).await;
+            }
+            ["psql", "-d", database, "-f", file] => {
+                let text = std::fs::read_to_string(format!("{ROOT}/{file}")).unwrap();
+                service.sql(database, &text).await;
+            }
+            ["countersign", "migrate", ..] => {
+                let mut migrate = service.start(&words, env);
+                let status = migrate.ended(Duration::from_secs(60)).await.unwrap();
+                assert!(status.success(), "{line}: {}", migrate.last_words());
+            }
+            ["countersign", "serve", ..] => {
+                service.stack.server = Some(service.start(&words, env));
+            }
+            ["countersign-executor", "run", ..] => {
+                service.stack.executor = Some(service.start(&words, env));
+            }
             _ => panic!("README.md has a command that no test runs: {line}"),
         }
     }
@@ -232,4 +351,5 @@ async fn every_command_of_the_readme_does_what_it_says() {
         .await
         .unwrap();
     assert!(up.wait().await.unwrap().success());
+    service.works().await;
 }

@@ -20,6 +20,7 @@ async fn whole_story(engine: Engine, cluster: ClusterKind) {
     let scene = Scene::new(&stack, &tell).await.unwrap();
     scenarios::page_approval(&scene).await.unwrap();
     scenarios::ticket_approval(&scene).await.unwrap();
+    scenarios::two_answers_at_once(&scene).await.unwrap();
     scenarios::rejection(&scene).await.unwrap();
     scenarios::pod_replaced(&scene).await.unwrap();
     scenarios::budget_without_room(&scene).await.unwrap();
@@ -31,14 +32,12 @@ async fn whole_story(engine: Engine, cluster: ClusterKind) {
     }
     scenarios::replacement_never_ready(&scene).await.unwrap();
     drop(scene);
-    if engine == Engine::Sqlite {
-        scenarios::database_from_before_execution(&mut stack, &tell)
-            .await
-            .unwrap();
-        scenarios::database_from_before_admission(&mut stack, &tell)
-            .await
-            .unwrap();
-    }
+    scenarios::database_from_before_execution(&mut stack, &tell)
+        .await
+        .unwrap();
+    scenarios::database_from_before_admission(&mut stack, &tell)
+        .await
+        .unwrap();
     stack.stop().await.unwrap();
 }
 

@@ -40,16 +40,17 @@ async fn play() -> Result<()> {
     play!(&stack, &tell,
         "1. Asked by the AI, countersigned on the page, executed, verified" => scenarios::page_approval,
         "2. Countersigned by moving the ticket" => scenarios::ticket_approval,
-        "3. Rejected, with a reason" => scenarios::rejection,
-        "4. The pod is replaced between proposal and approval" => scenarios::pod_replaced,
-        "5. A replacement that never becomes ready" => scenarios::replacement_never_ready,
-        "6. A disruption budget without room" => scenarios::budget_without_room,
-        "7. A decision forged by SQL" => scenarios::forged_decision,
-        "8. A state forged by SQL" => scenarios::forged_state,
+        "3. Two people answer at once" => scenarios::two_answers_at_once,
+        "4. Rejected, with a reason" => scenarios::rejection,
+        "5. The pod is replaced between proposal and approval" => scenarios::pod_replaced,
+        "6. A replacement that never becomes ready" => scenarios::replacement_never_ready,
+        "7. A disruption budget without room" => scenarios::budget_without_room,
+        "8. A decision forged by SQL" => scenarios::forged_decision,
+        "9. A state forged by SQL" => scenarios::forged_state,
     );
-    println!("\n9. An old copy of the database, from before the execution");
+    println!("\n10. An old copy of the database, from before the execution");
     scenarios::database_from_before_execution(&mut stack, &tell).await?;
-    println!("\n10. An old copy of the database, from before the admission");
+    println!("\n11. An old copy of the database, from before the admission");
     scenarios::database_from_before_admission(&mut stack, &tell).await?;
     stack.stop().await
 }

@@ -1,7 +1,7 @@
 """The story's AI side, driven by the Python MCP client in both of its modes.
 
 Reads one JSON object on standard input: {url, key, namespace, pod, mode}. Proposes a restart, prints the action
-id on a line of its own, then waits for the end with wait_for_action and prints the final state.
+id on a line of its own, then waits for the end with wait_for_action and prints that answer as one line of JSON.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ async def main() -> None:
                 {"action_id": value["action_id"], "timeout_seconds": 5},
             )
             assert not answer.is_error, answer
-            state = answer.structured_content["state"]
-            if state in {"succeeded", "failed", "refused", "rejected", "denied"}:
+            if answer.structured_content["ended"]:
                 break
-        print(state, flush=True)
+        end = answer.structured_content | {"text": answer.content[0].text}
+        print(json.dumps(end), flush=True)
 
 
 asyncio.run(main())

@@ -8,7 +8,7 @@ mod restore;
 pub use attacks::{forged_decision, forged_state, set_back_while_it_runs};
 pub use outcomes::{
     budget_without_room, page_approval, pod_replaced, rejection, replacement_never_ready,
-    three_at_once, ticket_approval,
+    three_at_once, ticket_approval, two_answers_at_once,
 };
 pub use restore::{database_from_before_admission, database_from_before_execution};
 
@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::stack::Stack;
 use crate::stack::ai::{Ai, Answer};
 use crate::stack::cluster::Pod;
+use crate::stack::person::strip;
 
 /// How long anything may take that should be quick.
 pub const SOON: Duration = Duration::from_secs(25);
@@ -56,6 +57,12 @@ impl<'a> Scene<'a> {
             .cluster
             .deploy(namespace, app, replicas, 1, replacement)
             .await?;
+        let id = self.proposed_for(namespace, &pod).await?;
+        Ok((pod, id))
+    }
+
+    /// A proposal to restart this pod.
+    async fn proposed_for(&self, namespace: &str, pod: &Pod) -> Result<String> {
         let answer = self
             .ai
             .restart(namespace, &pod.name, "crash loop since the deploy")
@@ -70,8 +77,8 @@ impl<'a> Scene<'a> {
             "AI proposed restart_pod {namespace}/{}: action {id}",
             pod.name
         ));
-        self.nothing_sent(&pod).await?;
-        Ok((pod, id))
+        self.nothing_sent(pod).await?;
+        Ok(id)
     }
 
     async fn nothing_sent(&self, pod: &Pod) -> Result<()> {
@@ -104,6 +111,62 @@ impl<'a> Scene<'a> {
         let why = answer.text.lines().nth(1).unwrap_or_default();
         self.tell(&format!("{state}. The AI reads: {why}"));
         Ok(answer)
+    }
+
+    /// Code and sentence of an end, as every reader gets them: the AI (`answer`), the page, the ticket,
+    /// both notifications and the audit log. Returns the sentence.
+    async fn all_read(&self, action: &str, answer: &Answer, code: &str) -> Result<String> {
+        let state = answer.str("state");
+        let outcome = &answer.value["outcome"];
+        let sentence = outcome["message"].as_str().unwrap_or_default();
+        let sentence = sentence.trim_end_matches('.').to_owned();
+        ensure!(
+            outcome["code"] == code && !sentence.is_empty() && answer.text.contains(&sentence),
+            "the AI reads {} and {outcome}",
+            answer.text
+        );
+        let person = self.stack.li().await?;
+        let page = strip(&person.get(&format!("/actions/{action}")).await?);
+        ensure!(page.contains(&sentence), "the page does not say it: {page}");
+
+        let jira = &self.stack.jira;
+        let key = self.ticket(action).await?;
+        jira.until_comment(&key, &format!("{sentence} ({code})"), SOON)
+            .await?;
+        jira.until_status(&key, &jira.status.done, SOON).await?;
+
+        let receiver = &self.stack.receiver;
+        receiver
+            .until(SOON, |got| {
+                let data = &got.body["data"];
+                let reason = data["reason"].as_str().unwrap_or_default();
+                got.body["type"] == "action.outcome"
+                    && data["action_id"] == action
+                    && data["state"] == state
+                    && reason.contains(&sentence)
+            })
+            .await
+            .context("webhook")?;
+        // In a chat nothing of it is markup.
+        let plain = format!("{sentence} ({code})").replace('_', "\u{ff3f}");
+        receiver
+            .until(SOON, |got| {
+                let text = got.body["text"].as_str().unwrap_or_default();
+                text.contains(action) && text.contains(&plain)
+            })
+            .await
+            .context("chat")?;
+
+        let audit = format!("/audit?action={action}&event=action.{state}");
+        let rows = strip(&person.get(&audit).await?);
+        ensure!(
+            rows.contains(code) && rows.contains(&sentence),
+            "the audit log does not say it: {rows}"
+        );
+        self.tell(&format!(
+            "AI, page, ticket {key}, webhook, chat and audit all say {code}: {sentence}"
+        ));
+        Ok(sentence)
     }
 
     /// The action's one ticket.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use reqwest::StatusCode;
 use serde_json::json;
 
 use super::{SOON, Scene};
@@ -163,6 +164,36 @@ pub async fn ticket_approval(scene: &Scene<'_>) -> Result<()> {
     scene.exactly_one_eviction(&old).await
 }
 
+/// Two people answer the same page at the same moment: one answer counts, the other person is told.
+pub async fn two_answers_at_once(scene: &Scene<'_>) -> Result<()> {
+    let (old, id) = scene.proposed("shop", "invoices", 2, "ready").await?;
+    let (li, omar) = tokio::try_join!(scene.stack.li(), scene.stack.omar())?;
+    let (of_li, of_omar) = tokio::try_join!(li.form(&id), omar.form(&id))?;
+    let (first, second) = tokio::try_join!(
+        li.submit(&id, "approve", "go", &of_li),
+        omar.submit(&id, "approve", "go", &of_omar),
+    )?;
+    let (mut counted, mut told) = (Vec::new(), String::new());
+    for (name, answer) in [("Li Wei", first), ("Omar Haddad", second)] {
+        match answer.status() {
+            StatusCode::SEE_OTHER => counted.push(name),
+            StatusCode::CONFLICT => told = strip(&answer.text().await?),
+            other => bail!("{name} was answered with {other}"),
+        }
+    }
+    ensure!(counted.len() == 1, "answers of {counted:?} counted");
+    let earlier = format!("{} approved it", counted[0]);
+    ensure!(told.contains(&earlier), "the other person reads: {told}");
+    let done = scene.ends(&id, "succeeded", SOON).await?;
+    let decisions = done.value["decisions"].as_array().map(Vec::len);
+    ensure!(decisions == Some(1), "decisions: {}", done.value);
+    scene.tell(&format!(
+        "Li and Omar tapped at once: {}'s answer counts, the other was told",
+        counted[0]
+    ));
+    scene.exactly_one_eviction(&old).await
+}
+
 /// A rejection; its reason reaches the AI, and the same proposal is denied for a while.
 pub async fn rejection(scene: &Scene<'_>) -> Result<()> {
     let (old, id) = scene.proposed("shop", "quotes", 2, "ready").await?;
@@ -182,18 +213,26 @@ pub async fn rejection(scene: &Scene<'_>) -> Result<()> {
     scene.nothing_sent(&old).await
 }
 
-/// The pod is replaced between proposal and approval: refused, old facts against new.
+/// The pod is replaced by another of the same name between proposal and approval: refused, old facts
+/// against new.
 pub async fn pod_replaced(scene: &Scene<'_>) -> Result<()> {
-    let (old, id) = scene.proposed("shop", "stock", 2, "ready").await?;
-    scene.stack.cluster.replace_pod("shop", &old.name).await?;
-    scene.tell("somebody else replaced that pod meanwhile");
+    let cluster = &scene.stack.cluster;
+    let old = cluster.deploy_named("shop", "stock", 2, "ready").await?;
+    let id = scene.proposed_for("shop", &old).await?;
+    let new = cluster.replace_pod("shop", &old).await?;
+    scene.tell(&format!(
+        "somebody else replaced that pod meanwhile: uid {} then, {} now",
+        old.uid, new.uid
+    ));
     scene.stack.li().await?.approve(&id, "go").await?;
     let refused = scene.ends(&id, "refused", SOON).await?;
-    ensure!(
-        refused.text.contains(&old.uid),
-        "old facts are missing: {}",
-        refused.text
-    );
+    let told = scene.all_read(&id, &refused, "target_replaced").await?;
+    for (fact, uid) in [("old", &old.uid), ("new", &new.uid)] {
+        ensure!(
+            told.contains(uid),
+            "the {fact} uid {uid} is missing: {told}"
+        );
+    }
     scene.nothing_sent(&old).await
 }
 
@@ -202,11 +241,9 @@ pub async fn replacement_never_ready(scene: &Scene<'_>) -> Result<()> {
     let (old, id) = scene.proposed("shop", "ranking", 3, "never-ready").await?;
     scene.stack.li().await?.approve(&id, "go").await?;
     let failed = scene.ends(&id, "failed", Duration::from_secs(45)).await?;
-    ensure!(
-        failed.value.to_string().contains("replacement_not_ready"),
-        "{}",
-        failed.value
-    );
+    scene
+        .all_read(&id, &failed, "replacement_not_ready")
+        .await?;
     scene.exactly_one_eviction(&old).await
 }
 

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Error, Result, ensure};
 
 use super::{SOON, Scene};
+use crate::stack::Stack;
 use crate::stack::cluster::Pod;
-use crate::stack::{Engine, Stack};
 
 /// A copy taken after the approval was given, put back after execution.
 pub async fn database_from_before_execution(
@@ -24,7 +24,7 @@ pub async fn database_from_before_execution(
     }
     stack.li().await?.approve(&id, "go").await?;
     stack.stop().await?;
-    copy(&stack.path("data"), &stack.path("copy"))?;
+    copy_database(stack).await?;
     tell("copied the database: approved, not yet executed");
     restart(stack).await?;
     let scene = Scene::new(stack, tell).await?;
@@ -79,7 +79,7 @@ pub async fn database_from_before_admission(
     let id = proposed.str("action_id").to_owned();
     drop(ai);
     stack.stop().await?;
-    copy(&stack.path("data"), &stack.path("copy"))?;
+    copy_database(stack).await?;
     tell("copied the database: proposed, not yet admitted");
     restart(stack).await?;
     let scene = Scene::new(stack, tell).await?;
@@ -108,18 +108,28 @@ pub async fn database_from_before_admission(
     still_one(stack, &old).await
 }
 
+/// Both processes are stopped meanwhile, here and in [`put_back`].
+async fn copy_database(stack: &Stack) -> Result<()> {
+    match &stack.postgres {
+        Some(postgres) => postgres.copy().await.map_err(Error::msg),
+        None => copy_files(&stack.path("data"), &stack.path("copy")),
+    }
+}
+
 async fn put_back(stack: &mut Stack) -> Result<()> {
     stack.stop().await?;
-    std::fs::remove_dir_all(stack.path("data"))?;
-    copy(&stack.path("copy"), &stack.path("data"))?;
-    std::fs::remove_dir_all(stack.path("copy"))?;
+    match &stack.postgres {
+        Some(postgres) => postgres.put_back().await.map_err(Error::msg)?,
+        None => {
+            std::fs::remove_dir_all(stack.path("data"))?;
+            copy_files(&stack.path("copy"), &stack.path("data"))?;
+            std::fs::remove_dir_all(stack.path("copy"))?;
+        }
+    }
     restart(stack).await
 }
 
 async fn restart(stack: &mut Stack) -> Result<()> {
-    if stack.options.engine != Engine::Sqlite {
-        bail!("this scenario copies the SQLite file");
-    }
     stack.start_executor()?;
     stack.start_server().await?;
     stack.until_ready(Duration::from_secs(30)).await
@@ -137,7 +147,7 @@ async fn still_one(stack: &Stack, old: &Pod) -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

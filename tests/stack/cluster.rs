@@ -142,6 +142,41 @@ impl Cluster {
         failing: usize,
         replacement: &str,
     ) -> Result<Pod> {
+        self.deploy_as(
+            "Deployment",
+            namespace,
+            name,
+            (replicas, failing),
+            replacement,
+        )
+        .await
+    }
+
+    /// A workload with one failing pod, which brings its pods back under their names. The playground
+    /// has no such controller: there [`Cluster::replace_pod`] keeps the name.
+    pub async fn deploy_named(
+        &self,
+        namespace: &str,
+        name: &str,
+        replicas: usize,
+        replacement: &str,
+    ) -> Result<Pod> {
+        let kind = match self.kind {
+            ClusterKind::Playground => "Deployment",
+            ClusterKind::ControlPlane => "StatefulSet",
+        };
+        self.deploy_as(kind, namespace, name, (replicas, 1), replacement)
+            .await
+    }
+
+    async fn deploy_as(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        (replicas, failing): (usize, usize),
+        replacement: &str,
+    ) -> Result<Pod> {
         let (annotations, slow) = match self.kind {
             ClusterKind::Playground => (
                 json!({
@@ -161,8 +196,8 @@ impl Cluster {
                 )
             }
         };
-        let document = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
+        let mut document = json!({
+            "apiVersion": "apps/v1", "kind": kind,
             "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
             "spec": {
                 "replicas": replicas,
@@ -173,6 +208,11 @@ impl Cluster {
                 },
             },
         });
+        if kind == "StatefulSet" {
+            document["spec"]["serviceName"] = json!(name);
+            // Else the second pod waits for a first that is never Ready.
+            document["spec"]["podManagementPolicy"] = json!("Parallel");
+        }
         self.apply(&document).await?;
         let limit = if slow {
             Duration::from_secs(60)
@@ -232,26 +272,31 @@ impl Cluster {
         Ok(items.iter().map(pod).collect())
     }
 
-    /// As if somebody else had restarted it: the same workload, another pod. On the control plane
-    /// the name changes too, as it does in life.
-    pub async fn replace_pod(&self, namespace: &str, name: &str) -> Result<()> {
+    /// As if somebody else had restarted it: another pod under the same name. Of a workload of
+    /// [`Cluster::deploy_named`].
+    pub async fn replace_pod(&self, namespace: &str, old: &Pod) -> Result<Pod> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{}", old.name);
         match self.kind {
             ClusterKind::Playground => {
-                let which = json!({"namespace": namespace, "name": name});
+                let which = json!({"namespace": namespace, "name": old.name, "same_name": true});
                 self.admin
                     .post("/playground/replace-pod", &which)
                     .await?
                     .success()?;
             }
             ClusterKind::ControlPlane => {
-                let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
                 self.admin
                     .delete(&path, &json!({"gracePeriodSeconds": 0}))
                     .await?
                     .success()?;
             }
         }
-        Ok(())
+        eventually(Duration::from_secs(30), "the pod's successor", async || {
+            let reply = self.admin.get(&path).await?;
+            let found = (reply.status == 200).then(|| pod(&reply.body));
+            Ok(found.filter(|new| new.uid != old.uid))
+        })
+        .await
     }
 
     /// Every write that the API server received, except this harness's own.

@@ -16,6 +16,7 @@ pub struct PlaygroundJira {
     pub bot: Account,
     pub executor: Account,
     pub li: Account,
+    pub omar: Account,
     pub maria: Account,
     pub admin: Account,
     pub status: Statuses,
@@ -76,6 +77,7 @@ impl PlaygroundJira {
             bot: account("bot")?,
             executor: account("executor_bot")?,
             li: account("li")?,
+            omar: account("omar")?,
             maria: account("maria")?,
             admin: account("admin")?,
             status: Statuses {
@@ -156,6 +158,20 @@ impl PlaygroundJira {
             .as_str()
             .unwrap_or_default()
             .to_owned())
+    }
+
+    pub async fn until_status(&self, key: &str, status_id: &str, within: Duration) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let status = self.status_of(key).await?;
+            if status == status_id {
+                return Ok(());
+            }
+            if start.elapsed() > within {
+                bail!("{key} has status {status}, not {status_id}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// All comments as one text.

@@ -84,7 +84,22 @@ impl Stack {
     }
 
     /// [`Stack::start`], telling each step as it begins.
-    pub async fn start_with(mut options: Options, tell: impl Fn(&str)) -> Result<Self> {
+    pub async fn start_with(options: Options, tell: impl Fn(&str)) -> Result<Self> {
+        let mut stack = Self::prepare(options, &tell).await?;
+        tell("countersign");
+        stack.start_server().await?;
+        tell("countersign-executor");
+        stack.start_executor()?;
+        stack
+            .jira
+            .send_webhooks_to(&format!("{}/webhooks/jira", stack.url))
+            .await?;
+        stack.until_ready(Duration::from_secs(30)).await?;
+        Ok(stack)
+    }
+
+    /// All that the two processes need, configurations included; neither is started.
+    pub async fn prepare(mut options: Options, tell: impl Fn(&str)) -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::Builder::new().prefix("countersign-").tempdir()?;
         let root = folder.path();
@@ -112,7 +127,7 @@ impl Stack {
             options.port = free_port()?;
         }
         let secrets = settings::Secrets::generate()?;
-        let mut stack = Self {
+        let stack = Self {
             url: format!("http://127.0.0.1:{}", options.port),
             options,
             folder,
@@ -125,15 +140,6 @@ impl Stack {
             executor: None,
         };
         settings::write(&stack).await?;
-        tell("countersign");
-        stack.start_server().await?;
-        tell("countersign-executor");
-        stack.start_executor()?;
-        stack
-            .jira
-            .send_webhooks_to(&format!("{}/webhooks/jira", stack.url))
-            .await?;
-        stack.until_ready(Duration::from_secs(30)).await?;
         Ok(stack)
     }
 
@@ -196,13 +202,18 @@ impl Stack {
         Ok(())
     }
 
+    /// The same with this environment, now and at later starts.
+    pub fn start_executor_with(&mut self, env: &[(&str, &str)]) -> Result<()> {
+        self.options.executor_env = owned(env);
+        self.start_executor()
+    }
+
     /// Ends the executor, however it is, and starts it again with this environment.
     pub async fn restart_executor(&mut self, env: &[(&str, &str)]) -> Result<()> {
-        self.options.executor_env = owned(env);
         if let Some(process) = self.executor.take() {
             process.kill().await?;
         }
-        self.start_executor()?;
+        self.start_executor_with(env)?;
         self.until_ready(Duration::from_secs(60)).await
     }
 
@@ -259,9 +270,13 @@ impl Stack {
         Ai::connect(&self.url, &self.secrets.api_key).await
     }
 
-    /// Li may approve; Maria is behind the agent.
+    /// Li and Omar may approve; Maria is behind the agent.
     pub async fn li(&self) -> Result<Person> {
         Person::log_in(&self.url, "li", &self.secrets.li_password).await
+    }
+
+    pub async fn omar(&self) -> Result<Person> {
+        Person::log_in(&self.url, "omar", &self.secrets.omar_password).await
     }
 
     pub async fn maria(&self) -> Result<Person> {

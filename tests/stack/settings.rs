@@ -17,6 +17,7 @@ use super::{ClusterKind, Stack, private_file};
 pub struct Secrets {
     pub api_key: String,
     pub li_password: String,
+    pub omar_password: String,
     pub maria_password: String,
     /// For Standard Webhooks.
     pub webhook_secret: String,
@@ -30,6 +31,7 @@ impl Secrets {
         Ok(Self {
             api_key: format!("csk_{}", token()),
             li_password: password(),
+            omar_password: password(),
             maria_password: password(),
             webhook_secret: format!(
                 "whsec_{}",
@@ -56,7 +58,7 @@ success_within = "{success_within}"
     )
 }
 
-pub fn registry(jira_bot: &str, li: &str, maria: &str) -> String {
+pub fn registry(jira_bot: &str, li: &str, omar: &str, maria: &str) -> String {
     format!(
         r#"jira_bots = ["{jira_bot}"]
 
@@ -65,6 +67,12 @@ id = "li"
 name = "Li Wei"
 groups = ["sre"]
 jira = ["{li}"]
+
+[[person]]
+id = "omar"
+name = "Omar Haddad"
+groups = ["sre"]
+jira = ["{omar}"]
 
 [[person]]
 id = "maria"
@@ -97,6 +105,7 @@ pub async fn write(stack: &Stack) -> Result<()> {
     let registry = registry(
         &jira.bot.account_id,
         &jira.li.account_id,
+        &jira.omar.account_id,
         &jira.maria.account_id,
     );
     // Each has its own copy: the executor trusts its own file only.
@@ -113,6 +122,7 @@ async fn server(stack: &Stack) -> Result<String> {
     let jira = &stack.jira;
     let secrets = &stack.secrets;
     let li_hash = password_hash(&secrets.li_password).await?;
+    let omar_hash = password_hash(&secrets.omar_password).await?;
     let maria_hash = password_hash(&secrets.maria_password).await?;
     let simulated = stack.options.cluster == ClusterKind::Playground;
     Ok(format!(
@@ -144,6 +154,10 @@ sha256 = "{key_hash}"
 [[account]]
 person = "li"
 password_hash = "{li_hash}"
+
+[[account]]
+person = "omar"
+password_hash = "{omar_hash}"
 
 [[account]]
 person = "maria"

@@ -112,7 +112,28 @@ fn refuse<T>(code: Code, message: impl Into<String>) -> Result<T, Verdict> {
     Err(Verdict::Refuse(Reason::new(code, message)))
 }
 
-/// Permission to make exactly one write, soon. Cannot be copied, stored or made by hand.
+/// Permission to make exactly one write, soon. It can be handed on; it cannot be copied, stored or made
+/// by hand.
+///
+/// ```
+/// # use countersign_domain::Authorized;
+/// fn hand_on(permission: Authorized) -> Authorized {
+///     permission
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use countersign_domain::Authorized;
+/// fn copies<T: Clone>() {}
+/// copies::<Authorized>();
+/// ```
+///
+/// ```compile_fail,E0451
+/// # use countersign_domain::Authorized;
+/// fn make_by_hand(permission: Authorized) -> Authorized {
+///     Authorized { ..permission }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Authorized {
     statement: Signed<Statement>,

@@ -2,8 +2,9 @@
 //!
 //! `COUNTERSIGN_CRASH_AT=spent.after` aborts at the first pass of that point, `spent.after:3` at
 //! the third. Inert without the variable. The points, in the order of an action's life:
-//! `admission.before`, `admission.after`, `claim.after`, `intent.after`, `spent.before`,
-//! `spent.after`, `evict.before`, `evict.after`, `outcome.before`, `outcome.after`.
+//! `admission.before`, `admission.after`, `claim.before`, `claim.after`, `intent.after`,
+//! `spent.before`, `spent.after`, `evict.before`, `evict.after`, `outcome.before`, `outcome.after`.
+//! `claim.before` is passed each time the store is asked for approved work, also when there is none.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -20,7 +20,7 @@ use crate::rules::Watched;
 use crate::sightings::Sightings;
 use crate::ticket_look::TicketLook;
 use crate::timing::{LEASE, PerMinute};
-use crate::{admit, cluster, connect, execute, keys, resolve};
+use crate::{admit, cluster, connect, crash, execute, keys, resolve};
 
 /// Pieces of work at once, watching not counted. More than admissions can take: approved work must
 /// never wait behind them.
@@ -192,6 +192,7 @@ async fn next(
         ..
     } = executor;
     let now = || clock.now();
+    crash::point("claim.before");
     if let Some(claimed) = store
         .next_approved(&cluster.id, instance, LEASE, now())
         .await?

@@ -3,6 +3,7 @@
 mod prerequisites;
 mod suite;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -26,8 +27,9 @@ fn main() -> ExitCode {
         ["test", flags @ ..] => flags_of(flags, &["--fast", "--no-install"])
             .and_then(|()| test(flags.contains(&"--fast"), !flags.contains(&"--no-install"))),
         ["demo", flags @ ..] => flags_of(flags, &["--walkthrough"]).and_then(|()| demo(flags)),
-        ["control-plane"] => step("build", cargo(PROGRAMS))
-            .and_then(|()| step("control-plane", binary("control-plane"))),
+        ["control-plane"] => {
+            step("build", cargo(PROGRAMS)).and_then(|()| become_program("control-plane"))
+        }
         ["bench", flags @ ..] => bench(flags),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
@@ -69,6 +71,8 @@ const PROGRAMS: &[&str] = &[
 fn test(fast: bool, install: bool) -> Result<()> {
     let started = Instant::now();
     let missing = prerequisites::ensure(fast, install)?;
+    // Said at once, and again below: what is missing makes tests fail, far from the reason.
+    not_run(&missing);
     step("format", cargo(&["fmt", "--all", "--check"]))?;
     step(
         "lints",
@@ -84,19 +88,23 @@ fn test(fast: bool, install: bool) -> Result<()> {
     // All targets at once, so that the tests below find the very same builds.
     step("build", cargo(&["build", "--workspace", "--all-targets"]))?;
     eprintln!("==> tests");
-    suite::run(&root(), fast)?;
+    suite::run(&root(), fast).inspect_err(|_| not_run(&missing))?;
     step(
         "examples in the documentation",
         cargo(&["test", "--workspace", "--doc", "--quiet"]),
     )?;
-    for what in &missing {
-        eprintln!("NOT RUN: {what}");
-    }
+    not_run(&missing);
     if !missing.is_empty() && !fast {
         bail!("some parts were not run; see above");
     }
     eprintln!("all green in {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+fn not_run(missing: &[String]) {
+    for what in missing {
+        eprintln!("NOT RUN: {what}");
+    }
 }
 
 fn demo(flags: &[&str]) -> Result<()> {
@@ -107,7 +115,7 @@ fn demo(flags: &[&str]) -> Result<()> {
     };
     eprintln!("Building the four programs (the first time takes some minutes)...");
     step("build", cargo(PROGRAMS))?;
-    step(program, binary(program))
+    become_program(program)
 }
 
 fn bench(names: &[&str]) -> Result<()> {
@@ -131,8 +139,13 @@ fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-fn binary(name: &str) -> Command {
-    program("debug", name)
+/// Ends as this program of ours: Ctrl-C and SIGTERM reach it, and whoever waits for this process waits
+/// until it has stopped all that it started. Returns only what keeps it from starting.
+fn become_program(name: &str) -> Result<()> {
+    eprintln!("==> {name}");
+    let mut command = program("debug", name);
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// A program of ours, where cargo puts it.

@@ -7,42 +7,42 @@ use std::process::Command;
 
 use anyhow::Result;
 
-/// A Debian package, and how to see that it is there.
+/// A Debian package, and what keeps it from being used, if anything does.
 struct Package {
     debian: &'static str,
-    found: fn() -> bool,
+    lack: fn() -> Option<String>,
     needed_for: &'static str,
 }
 
 const PACKAGES: &[Package] = &[
     Package {
         debian: "postgresql",
-        found: || postgres(),
+        lack: || (!postgres()).then(|| "`initdb` was not found".to_owned()),
         needed_for: "every test on PostgreSQL",
     },
     Package {
         debian: "chromium",
-        found: || on_path("chromium"),
+        lack: || not_on_path("chromium"),
         needed_for: "the browser tests",
     },
     Package {
         debian: "chromium-driver",
-        found: || on_path("chromedriver"),
+        lack: || not_on_path("chromedriver"),
         needed_for: "the browser tests",
     },
     Package {
         debian: "golang",
-        found: || on_path("go"),
+        lack: go,
         needed_for: "the real control plane",
     },
     Package {
         debian: "python3-venv",
-        found: || on_path("python3"),
+        lack: || not_on_path("python3"),
         needed_for: "the Python MCP client",
     },
     Package {
         debian: "npm",
-        found: || on_path("npm"),
+        lack: || not_on_path("npm"),
         needed_for: "the JavaScript MCP clients, the MCP conformance suite and axe",
     },
 ];
@@ -57,7 +57,7 @@ pub fn ensure(fast: bool, install: bool) -> Result<Vec<String>> {
     }
     let missing: Vec<&Package> = PACKAGES
         .iter()
-        .filter(|package| !(package.found)())
+        .filter(|package| (package.lack)().is_some())
         .collect();
     if !missing.is_empty() && install {
         let names: Vec<&str> = missing.iter().map(|package| package.debian).collect();
@@ -70,12 +70,12 @@ pub fn ensure(fast: bool, install: bool) -> Result<Vec<String>> {
     }
     let mut not_run: Vec<String> = PACKAGES
         .iter()
-        .filter(|package| !(package.found)())
-        .map(|package| {
-            format!(
-                "{} (package {} is missing)",
-                package.needed_for, package.debian
-            )
+        .filter_map(|package| Some((package, (package.lack)()?)))
+        .map(|(package, lack)| {
+            let Package {
+                needed_for, debian, ..
+            } = package;
+            format!("{needed_for} (package {debian}: {lack})")
         })
         .collect();
     let python = super::root().join(".cache/python");
@@ -170,6 +170,10 @@ fn run(command: &mut Command) {
     }
 }
 
+fn not_on_path(program: &str) -> Option<String> {
+    (!on_path(program)).then(|| format!("`{program}` is not on PATH"))
+}
+
 fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
@@ -182,4 +186,69 @@ fn postgres() -> bool {
                 version.is_ok_and(|version| version.path().join("bin/initdb").is_file())
             })
         })
+}
+
+/// Go, as new as the control plane's module asks. An older one might fetch a newer one: nothing that a
+/// test should wait for.
+fn go() -> Option<String> {
+    if let Some(lack) = not_on_path("go") {
+        return Some(lack);
+    }
+    let module = super::root().join("tests/control-plane/go.mod");
+    let module = std::fs::read_to_string(module).unwrap_or_default();
+    let told = Command::new("go")
+        .arg("version")
+        .env("GOTOOLCHAIN", "local")
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    too_old(&module, &told)
+}
+
+/// Holds what `go version` says against the `go` line of a go.mod.
+fn too_old(module: &str, told: &str) -> Option<String> {
+    let wanted = module.lines().find_map(|line| line.strip_prefix("go "))?;
+    let found = told.split_whitespace().nth(2).unwrap_or_default();
+    (version(found.trim_start_matches("go")) < version(wanted)).then(|| {
+        format!(
+            "Go {wanted} or newer is needed, and `go version` says `{}`",
+            told.trim()
+        )
+    })
+}
+
+/// `1.26.8` and `1.26rc1` as numbers that can be compared.
+fn version(text: &str) -> [u32; 3] {
+    let mut numbers = text.split('.').map(|part| {
+        let digits = part.split(|c: char| !c.is_ascii_digit()).next();
+        digits.unwrap_or_default().parse().unwrap_or(0)
+    });
+    std::array::from_fn(|_| numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_go_is_none() {
+        let module = "module x\n\ngo 1.26.0\n\nrequire (\n";
+        for enough in ["go1.26.0", "go1.26.8", "go1.27rc1", "go2.0"] {
+            let told = format!("go version {enough} linux/amd64");
+            assert_eq!(too_old(module, &told), None, "{enough}");
+        }
+        for old in ["go1.19.8", "go1.25.12", "go1.9", "devel", ""] {
+            let told = format!("go version {old} linux/amd64");
+            let lack = too_old(module, &told).unwrap();
+            assert!(lack.contains("1.26.0") && lack.contains(old), "{lack}");
+        }
+        assert!(too_old(module, "").is_some(), "it does not run");
+    }
+
+    #[test]
+    fn the_control_plane_says_which_go_it_needs() {
+        let module = super::super::root().join("tests/control-plane/go.mod");
+        let module = std::fs::read_to_string(module).unwrap();
+        assert!(too_old(&module, "go version go1.0 linux/amd64").is_some());
+    }
 }

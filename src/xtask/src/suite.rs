@@ -36,6 +36,8 @@ const SLOW: &[&str] = &[
     "workloads",
     "mcp_conformance",
     "processes",
+    "telemetry",
+    "startup",
     "cli_up",
 ];
 

@@ -29,7 +29,10 @@ impl Alone {
         let port = free_port()?;
         let files = [
             ("policy.toml", settings::policy("15m", "5m", "20s")),
-            ("registry.toml", settings::registry("bot", "li", "maria")),
+            (
+                "registry.toml",
+                settings::registry("bot", "li", "omar", "maria"),
+            ),
             ("executor.pub", Signer::generate(&OsEntropy).public_text()),
             (
                 "countersign.toml",

@@ -1,4 +1,4 @@
-//! Accounts of the simulated site: two robots, two approvers, an administrator.
+//! Accounts of the simulated site: two robots, three people of the team, an administrator.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,15 +14,17 @@ pub enum Who {
     ExecutorBot,
     Maria,
     Li,
+    Omar,
     Admin,
 }
 
 impl Who {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Bot,
         Self::ExecutorBot,
         Self::Maria,
         Self::Li,
+        Self::Omar,
         Self::Admin,
     ];
 
@@ -54,7 +56,7 @@ pub struct Person {
     pub token: String,
 }
 
-pub struct People([Person; 5]);
+pub struct People([Person; 6]);
 
 impl People {
     pub fn random() -> Self {
@@ -72,6 +74,7 @@ impl People {
                 ),
                 Who::Maria => ("maria", "Maria Keller", "maria.keller@playground.example"),
                 Who::Li => ("li", "Li Wei", "li.wei@playground.example"),
+                Who::Omar => ("omar", "Omar Haddad", "omar.haddad@playground.example"),
                 Who::Admin => ("admin", "Playground Admin", "admin@playground.example"),
             };
             let account_id = format!("712020:{}", random::uuid());

@@ -84,7 +84,7 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
         loaded,
     });
     let url = format!("http://{address}");
-    eprintln!("countersign listening on {url}");
+    tracing::info!(url, "countersign listens");
     if options.ready_json {
         let line = serde_json::json!({ "ready": true, "url": url, "external_url": app.external_url.as_str() });
         let mut out = std::io::stdout().lock();

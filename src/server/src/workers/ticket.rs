@@ -149,6 +149,7 @@ async fn find_or_create(
             let text = render_ticket(signed.body(), &signed.digest());
             // From here on nobody knows, should this be cut off before the answer.
             tracker.forget(item.id);
+            crash::point("ticket.before");
             match tracker.create(&text, &label).await {
                 Created::Yes(ticket) => ticket,
                 Created::No(trouble) => {

@@ -103,6 +103,20 @@ impl ThrowawayPostgres {
         Ok(name)
     }
 
+    /// Copies the database `countersign`, which nobody may be connected to, for [`Self::put_back`].
+    pub async fn copy(&self) -> Result<(), String> {
+        self.execute("postgres", "CREATE DATABASE old TEMPLATE countersign")
+            .await
+    }
+
+    /// The copy takes the place of the database `countersign`.
+    pub async fn put_back(&self) -> Result<(), String> {
+        self.execute("postgres", "DROP DATABASE countersign")
+            .await?;
+        self.execute("postgres", "ALTER DATABASE old RENAME TO countersign")
+            .await
+    }
+
     /// Runs SQL as the superuser: what an attacker with full rights, or an administrator, would do.
     pub async fn execute(&self, database: &str, text: &str) -> Result<(), String> {
         self.execute_as(database, Role::Admin, text).await
