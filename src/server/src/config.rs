@@ -48,6 +48,9 @@ pub struct Http {
     /// Additional `Host` values that are answered, besides the external URL's.
     #[serde(default)]
     pub allowed_hosts: Vec<String>,
+    /// A Unix socket on which MCP answers, too. In a folder that only its owner may enter, nobody
+    /// else can take its place, as they can take that of a port.
+    pub socket: Option<PathBuf>,
 }
 
 impl Default for Http {
@@ -55,6 +58,7 @@ impl Default for Http {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8750)),
             allowed_hosts: Vec::new(),
+            socket: None,
         }
     }
 }
