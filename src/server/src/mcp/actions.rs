@@ -80,7 +80,8 @@ impl Desk<'_> {
             states: args.state.map(states).unwrap_or_default(),
             agent: Some(self.caller.agent.clone()),
             cluster: args.cluster,
-            namespace: None,
+            // Asked for, not left out afterwards: a cursor after what is hidden would tell of it.
+            namespaces: self.caller.namespaces.clone(),
             before,
             limit: limit + 1,
         };
@@ -96,7 +97,6 @@ impl Desk<'_> {
             .last()
             .filter(|_| more)
             .map(|action| action.id.to_string());
-        actions.retain(|action| self.caller.sees(&action.proposal.target.namespace));
         let mut lines = Vec::with_capacity(actions.len());
         for action in &actions {
             let told = self.told(action).await?;

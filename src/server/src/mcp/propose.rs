@@ -241,7 +241,7 @@ impl Desk<'_> {
                 .collect(),
             agent: Some(self.caller.agent.clone()),
             cluster: Some(cluster.to_owned()),
-            namespace: Some(args.namespace.clone()),
+            namespaces: Some(vec![args.namespace.clone()]),
             before: None,
             limit: 200,
         };
