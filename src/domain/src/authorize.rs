@@ -455,12 +455,14 @@ fn weigh_decisions(
         }
     }
     if let Some(moved) = evidence.jira {
-        let in_time = moved.at <= statement.decide_by
-            && statement.admitted_at.duration_since(moved.at) <= SKEW;
-        let person = match evidence.registry.by_jira_account(&moved.account) {
-            Some(person) if !evidence.registry.is_jira_bot(&moved.account) => Some(person),
+        // What was said before is an answer to something else.
+        let to_this = statement.admitted_at.duration_since(moved.at) <= SKEW;
+        let registry = evidence.registry;
+        let person = match registry.valid_jira_account(&moved.account, evidence.now) {
+            Some(person) if to_this && !registry.is_jira_bot(&moved.account) => Some(person),
             _ => None,
         };
+        let in_time = moved.at <= statement.decide_by;
         match (person, moved.verb) {
             (Some(person), Verb::Reject) => return rejected(statement, evidence, &person.id),
             (Some(person), Verb::Approve) if in_time => standing.push(Decision {
@@ -480,7 +482,7 @@ fn weigh_decisions(
     Ok(standing)
 }
 
-/// Anyone in the registry may say no, also those who may not say yes.
+/// Anyone whom the registry knows may say no, also those who may not say yes.
 fn rejected<T>(statement: &Statement, evidence: &Evidence<'_>, person: &str) -> Result<T, Verdict> {
     let name = evidence
         .registry

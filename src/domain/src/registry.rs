@@ -139,11 +139,18 @@ impl Registry {
         self.people.values()
     }
 
-    /// The person who owns this Jira account, never a bot.
+    /// The person who owns this Jira account, valid or not; never a bot.
     pub fn by_jira_account(&self, account: &str) -> Option<&Person> {
         self.people
             .values()
             .find(|person| person.jira.iter().any(|id| id == account))
+    }
+
+    /// The person who owns this Jira account, if valid at that time: who has left says nothing more,
+    /// not even no.
+    pub fn valid_jira_account(&self, account: &str, at: Timestamp) -> Option<&Person> {
+        let owner = self.by_jira_account(account)?;
+        self.valid_person(&owner.id, at)
     }
 
     pub fn is_jira_bot(&self, account: &str) -> bool {

@@ -50,10 +50,10 @@ impl Answer {
 
     /// What counts: a person's "no", whatever became of the ticket afterwards; else the latest
     /// move.
-    pub fn said(&self, registry: &Registry) -> Option<&JiraMove> {
+    pub fn said(&self, registry: &Registry, now: Timestamp) -> Option<&JiraMove> {
         let person = |moved: &&JiraMove| {
-            !registry.is_jira_bot(&moved.account)
-                && registry.by_jira_account(&moved.account).is_some()
+            let owner = registry.valid_jira_account(&moved.account, now);
+            owner.is_some() && !registry.is_jira_bot(&moved.account)
         };
         self.declined.iter().find(person).or(self.moved.as_ref())
     }
@@ -81,11 +81,8 @@ impl TicketLook {
         statement: &Signed<Statement>,
     ) -> Result<Answer, Reason> {
         let id = &ticket.issue_id;
-        let (issue, log) = tokio::join!(self.reader.issue(id), self.reader.changelog(id));
-        let (issue, log) = match (issue, log) {
-            (Ok(issue), Ok(log)) => (issue, log),
-            (Err(error), _) | (_, Err(error)) => return Err(unreachable(&error)),
-        };
+        let looked = self.reader.look(id).await;
+        let (issue, log) = looked.map_err(|error| unreachable(&error))?;
         let text = render_ticket(statement.body(), &statement.digest());
         let asked_at = statement.body().admitted_at;
         self.expected.judge(id, &issue, &log, &text, asked_at)
@@ -340,12 +337,14 @@ mod tests {
     #[test]
     fn a_no_that_somebody_moved_away_is_still_a_no() {
         let registry = "[[person]]\nid=\"maria\"\ngroups=[]\njira=[\"maria\"]\n\
-            [[person]]\nid=\"bob\"\ngroups=[]\njira=[\"bob\"]\n";
+            [[person]]\nid=\"bob\"\ngroups=[]\njira=[\"bob\"]\n\
+            [[person]]\nid=\"left\"\ngroups=[]\njira=[\"left\"]\n\
+            valid_until=\"2026-11-22T02:00:30Z\"\n";
         let registry = Registry::from_toml(registry).unwrap();
         let said = |status: &str, log: &[ChangeEntry]| {
             let answer = judge(&issue(status), log).unwrap();
             answer
-                .said(&registry)
+                .said(&registry, asked_at() + jiff::SignedDuration::from_mins(5))
                 .map(|moved| (moved.verb, moved.account.clone()))
         };
         let no = Some((Verb::Reject, "maria".to_owned()));
@@ -354,9 +353,10 @@ mod tests {
         let reopened = [moved("6", "maria", 60), moved("3", "bob", 120)];
         assert_eq!(said("3", &reopened), no);
 
-        // Nobody's account, the bot's, or from before the question: only what stands counts.
+        // Nobody's account, the bot's, one of who has left, or from before the question: only what
+        // stands counts.
         let yes = Some((Verb::Approve, "bob".to_owned()));
-        for (account, seconds) in [("stranger", 60), ("bot", 60), ("maria", -60)] {
+        for (account, seconds) in [("stranger", 60), ("bot", 60), ("left", 60), ("maria", -60)] {
             let log = [moved("6", account, seconds), moved("5", "bob", 120)];
             assert_eq!(said("5", &log), yes, "{account}");
         }

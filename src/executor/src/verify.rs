@@ -120,6 +120,7 @@ pub async fn verify(executor: &Executor, claimed: &Claimed) -> Verified {
         date_read_at: time.read_at,
     };
     let rules = executor.watched.rules();
+    let now = executor.clock.now();
     let since = Instant::now();
     let verdict = authorize(Evidence {
         action_id: claimed.action.id,
@@ -128,11 +129,11 @@ pub async fn verify(executor: &Executor, claimed: &Claimed) -> Verified {
         executor_keys: &executor.own_keys,
         decisions: &claimed.decisions,
         attestation_keys: &executor.watched.attestation_keys(),
-        jira: ticket.said(&rules.registry),
+        jira: ticket.said(&rules.registry, now),
         live: &live,
         policy: &rules.policy,
         registry: &rules.registry,
-        now: executor.clock.now(),
+        now,
     });
     match verdict {
         Ok(authorized) => last_look(executor, authorized, since).await,

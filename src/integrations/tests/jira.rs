@@ -412,6 +412,47 @@ async fn a_history_of_long_texts_is_read_in_smaller_pages() {
     assert_eq!((error.code(), error.is_transient()), ("unexpected", false));
 }
 
+/// Anybody who may edit a ticket can give it a history: of a long one little is read.
+#[tokio::test]
+async fn a_history_longer_than_any_of_ours_is_not_read() {
+    let (site, jira) = writer().await;
+    jira.create_issue(&ticket("countersign-a1")).await.unwrap();
+    let edit = |n: usize, length: usize| {
+        json!({
+            "id": n.to_string(), "author": { "accountId": "eve" },
+            "created": "2026-11-22T02:00:00.000+0000",
+            "items": [{ "field": "description", "fieldId": "description",
+                "fromString": "x".repeat(length), "toString": "y".repeat(length) }],
+        })
+    };
+    let look = async |changes: Vec<Value>| {
+        site.lock().unwrap().changes = changes;
+        site.lock().unwrap().seen.clear();
+        let looked = jira.reader().look("OPS-1").await;
+        let looked = looked.map(|(_, history)| history.len());
+        let seen = site.lock().unwrap().seen.clone();
+        (
+            looked,
+            seen.iter().filter(|r| r.contains("changelog")).count(),
+        )
+    };
+    let (looked, _) = look((0..500).map(|n| edit(n, 9)).collect()).await;
+    assert_eq!(looked.unwrap(), 500);
+
+    for (count, length, pages, why) in [
+        (501, 9, 1, "longer than any history of ours"),
+        (900, 32_000, 2, "longer than any history of ours"),
+        // The first page is too large at once; then ten entries at a time.
+        (400, 32_000, 6, "larger than 4 MiB"),
+    ] {
+        let (looked, asked) = look((0..count).map(|n| edit(n, length)).collect()).await;
+        let error = looked.unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(!error.is_transient(), "it stays as long as it is");
+        assert_eq!(asked, pages, "{count} of {length}");
+    }
+}
+
 #[tokio::test]
 async fn the_latest_comments_come_first() {
     let (site, jira) = writer().await;

@@ -56,6 +56,9 @@ pub struct Http {
     pub connections_per_peer: u32,
     /// Proxies whose `X-Forwarded-For` is believed, where failed log-ins are counted.
     pub trusted_proxies: Vec<Network>,
+    /// A Unix socket on which MCP answers, too. In a folder that only its owner may enter, nobody
+    /// else can take its place, as they can take that of a port.
+    pub socket: Option<PathBuf>,
 }
 
 impl Default for Http {
@@ -66,6 +69,7 @@ impl Default for Http {
             connections: 900,
             connections_per_peer: 300,
             trusted_proxies: Vec::new(),
+            socket: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One listener: MCP, pages, the Jira webhook, health and metrics; and an orderly end.
 
+use std::future::IntoFuture as _;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use countersign_listener::Bounds;
 use countersign_telemetry::{Metrics, metric};
+use futures::future::OptionFuture;
 use http::{StatusCode, header};
 use metrics::gauge;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use crate::app::SharedApp;
 use crate::mcp::audit::Recorder;
@@ -22,8 +24,16 @@ const GRACE: Duration = Duration::from_secs(15);
 /// An executor that was silent for longer than this is said to be away.
 const SILENT: i64 = 30;
 
-/// Everything that is served, and what has to be flushed when serving ends.
-pub fn assemble(app: &SharedApp) -> (Router, Recorder) {
+/// What is served where, and what has to be flushed when serving ends.
+struct Assembled {
+    /// Everything.
+    everybody: Router,
+    /// MCP alone.
+    local: Router,
+    recorder: Recorder,
+}
+
+fn assemble(app: &SharedApp) -> Assembled {
     let mcp = mcp::endpoint(app.clone());
     let own = Router::new()
         .route("/readyz", get(readyz))
@@ -31,18 +41,30 @@ pub fn assemble(app: &SharedApp) -> (Router, Recorder) {
         .layer(from_fn_with_state(app.clone(), only_our_hosts))
         .route("/healthz", get(healthz))
         .with_state(app.clone());
-    let router = web::router(app.clone())
+    let everybody = web::router(app.clone())
         .merge(workers::webhook_router(app.clone()))
-        .merge(mcp.router)
+        .merge(mcp.router.clone())
         .merge(own);
-    (router, mcp.recorder)
+    Assembled {
+        everybody,
+        local: mcp.router,
+        recorder: mcp.recorder,
+    }
 }
 
 /// Serves until `app.shutdown` is cancelled; then stops accepting, finishes the answers that were
 /// begun and what the workers hold, and writes the last audit rows. The store stays open: it
-/// belongs to the caller.
-pub async fn serve(app: SharedApp, listener: TcpListener) -> std::io::Result<()> {
-    let (router, recorder) = assemble(&app);
+/// belongs to the caller. On the socket, if there is one, only MCP answers.
+pub async fn serve(
+    app: SharedApp,
+    listener: TcpListener,
+    socket: Option<UnixListener>,
+) -> std::io::Result<()> {
+    let Assembled {
+        everybody,
+        local,
+        recorder,
+    } = assemble(&app);
     let workers = tokio::spawn(workers::run(app.clone()));
     let rules = tokio::spawn(rules::follow(app.clone()));
     let http = &app.loaded.config.http;
@@ -51,8 +73,15 @@ pub async fn serve(app: SharedApp, listener: TcpListener) -> std::io::Result<()>
         per_peer: http.connections_per_peer as usize,
         ..Bounds::default()
     };
-    let server = countersign_listener::serve(listener, router, bounds, app.shutdown.clone());
-    let mut server = tokio::spawn(server);
+    let stop = app.shutdown.clone();
+    let everybody = countersign_listener::serve(listener, everybody, bounds, stop);
+    let stop = app.shutdown.clone().cancelled_owned();
+    let local = socket.map(|socket| axum::serve(socket, local).with_graceful_shutdown(stop));
+    let mut server = tokio::spawn(async move {
+        let local = OptionFuture::from(local.map(IntoFuture::into_future));
+        let ((), local) = tokio::join!(everybody, local);
+        local.unwrap_or(Ok(()))
+    });
 
     let ended = tokio::select! {
         ended = &mut server => Some(ended),
@@ -66,7 +95,7 @@ pub async fn serve(app: SharedApp, listener: TcpListener) -> std::io::Result<()>
         };
         let _ = tokio::join!(workers, rules);
         recorder.flush().await;
-        served.map_err(std::io::Error::other)
+        served.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
     };
     match tokio::time::timeout(GRACE, finish).await {
         Ok(served) => served,

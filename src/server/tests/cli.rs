@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,17 @@ impl Place {
 
     fn has(&self, name: &str) -> bool {
         self.0.path().join(name).exists()
+    }
+
+    /// The data folder of `up`, with the key of a client. Gives the key's file.
+    fn data_folder(&self, key: &str) -> PathBuf {
+        let data = self.0.path().join("data");
+        std::fs::create_dir_all(data.join("client")).unwrap();
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let key_file = data.join("client/api-key");
+        std::fs::write(&key_file, key).unwrap();
+        std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        key_file
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -412,18 +423,21 @@ fn the_bridge_forwards_to_a_running_server_and_two_of_them_are_fine() {
         "[[api_key]]\nname = \"w\"\nagent = \"assistant\"\nsha256 = \"{hash}\"\n\
          [[cluster]]\nid = \"c\"\nkubeconfig = \"none\"\n"
     ));
+    place.data_folder(key);
+    let config = place.read("server.toml");
+    let socket = "[http]\nsocket = \"data/mcp.sock\"\n";
+    place.write("server.toml", &config.replace("[http]\n", socket));
+    // One that was killed leaves its socket; the next one takes its place.
+    let (mut killed, _) = serve(&place);
+    killed.0.kill().unwrap();
+    killed.0.wait().unwrap();
     let (_server, url) = serve(&place);
-    std::fs::create_dir_all(place.0.path().join("data/client")).unwrap();
-    let key_file = place.0.path().join("data/client/api-key");
-    std::fs::write(&key_file, key).unwrap();
-    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let running = json!({
-        "version": 1, "pid": 1, "url": format!("{url}/"), "mcp_url": format!("{url}/mcp"),
-        "key_file": key_file, "context": "c",
-    });
-    place.write("data/up.json", &running.to_string());
-    let lock = std::fs::File::create(place.0.path().join("data/up.lock")).unwrap();
-    lock.lock().unwrap();
+    let socket = place.0.path().join("data/mcp.sock");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let second = place.refused(&["serve", "--config", "server.toml"]);
+    assert!(second.contains("mcp.sock is in use"), "{second}");
+    assert!(place.run(&["healthcheck", "--url", &url]).status.success());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -447,10 +461,7 @@ fn the_bridge_sends_its_key_nowhere_once_up_is_gone() {
     somebody.set_nonblocking(true).unwrap();
     let url = format!("http://{}", somebody.local_addr().unwrap());
     let place = Place::new("");
-    std::fs::create_dir_all(place.0.path().join("data/client")).unwrap();
-    let key_file = place.0.path().join("data/client/api-key");
-    std::fs::write(&key_file, "cs_secret").unwrap();
-    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let key_file = place.data_folder("cs_secret");
     // Left behind by an end that nobody could clean up after.
     let running = json!({
         "version": 1, "pid": 1, "url": format!("{url}/"), "mcp_url": format!("{url}/mcp"),
@@ -458,11 +469,31 @@ fn the_bridge_sends_its_key_nowhere_once_up_is_gone() {
     });
     place.write("data/up.json", &running.to_string());
     place.write("data/up.lock", "");
+    let socket = place.0.path().join("data/mcp.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists());
     let answers = talk(&place, &conversation("web-1"));
     let told = answers[2]["result"]["content"][0]["text"].as_str().unwrap();
     assert!(told.contains("countersign up"), "{told}");
     let visit = somebody.accept().map(drop).unwrap_err();
     assert_eq!(visit.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// Whoever can put a socket into the folder could answer there.
+#[test]
+fn a_data_folder_into_which_others_can_write_is_not_used() {
+    let place = Place::new("");
+    place.data_folder("cs_secret");
+    let data = place.0.path().join("data");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o770)).unwrap();
+    place.write("kc", "current-context: a\ncontexts: [{name: a}]\n");
+    for arguments in [
+        &["up", "--data-dir", "data", "--kubeconfig", "kc"][..],
+        &["stdio", "--data-dir", "data"],
+    ] {
+        let told = place.refused(arguments);
+        assert!(told.contains("mode 770): chmod 700 it"), "{told}");
+    }
 }
 
 #[test]

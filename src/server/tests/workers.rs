@@ -11,6 +11,8 @@
 mod harness;
 #[path = "workers/jira.rs"]
 mod jira;
+#[path = "workers/meddling.rs"]
+mod meddling;
 #[path = "workers/webhooks.rs"]
 mod webhooks;
 

@@ -120,7 +120,8 @@ pub struct ActionFilter {
     pub states: Vec<StateName>,
     pub agent: Option<String>,
     pub cluster: Option<String>,
-    pub namespace: Option<String>,
+    /// `None`: every namespace.
+    pub namespaces: Option<Vec<String>>,
     pub before: Option<ActionId>,
     /// 1 to 200.
     pub limit: u32,

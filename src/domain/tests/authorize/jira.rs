@@ -50,6 +50,29 @@ fn a_decline_in_jira_refuses_although_the_page_approved() {
 }
 
 #[test]
+fn a_decline_by_who_has_left_or_of_before_the_question_stops_nothing() {
+    let left = |world: &mut World| {
+        let until = "jira = [\"guest-account\"]\nvalid_until = \"2026-11-22T02:00:30Z\"";
+        world.registry = REGISTRY.replace("jira = [\"guest-account\"]", until);
+        world.jira = moved("guest-account", Verb::Reject);
+    };
+    let early = |world: &mut World| {
+        world.jira = moved("li-account", Verb::Reject);
+        world.jira.as_mut().unwrap().at = at("2026-11-22T01:59:54Z");
+    };
+    for change in [left as fn(&mut World), early] {
+        let mut world = World::new();
+        change(&mut world);
+        assert_eq!(world.run().unwrap().approvals()[0].person, "li");
+    }
+    // Within what clocks may differ it counts.
+    let mut world = World::new();
+    world.jira = moved("li-account", Verb::Reject);
+    world.jira.as_mut().unwrap().at = at("2026-11-22T01:59:55Z");
+    world.refuses(Code::WasRejected);
+}
+
+#[test]
 fn a_rule_for_jira_does_not_fall_to_a_stolen_server() {
     let mut world = World::new();
     world.statement.require[0].channels = vec![Channel::Jira];

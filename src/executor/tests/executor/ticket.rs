@@ -178,3 +178,39 @@ async fn an_account_that_is_nobodys_approves_nothing() {
     );
     assert!(world.evictions().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_ticket_with_an_endless_history_holds_and_says_why() {
+    let world = World::new().await;
+    let site = Site::start(&world).await;
+    let _executor = world.executor(None);
+    let id = propose(&world).await;
+    let issue = site.open_ticket(&world, id).await;
+    let url = format!("{}/rest/api/3/issue/{issue}", site.server.server.url());
+    let at = |field: &str| text(&site.about, &format!("/users/admin/{field}"));
+    let admin = reqwest::Client::builder().build().unwrap();
+    for _ in 0..251 {
+        for verb in ["add", "remove"] {
+            let noise = json!({"update": {"labels": [{verb: "noise"}]}});
+            let edit = admin.put(&url).basic_auth(at("email"), Some(at("token")));
+            let edited = edit.json(&noise).send().await.unwrap();
+            assert!(edited.status().is_success());
+        }
+    }
+    site.account("maria")
+        .transition_to_status(&issue, &site.status("approved"))
+        .await
+        .unwrap();
+    world.pointer(id, "ann").await;
+    let held = world
+        .wait_until(id, "held", |action| action.state.held().is_some())
+        .await;
+    let reason = &held.state.held().unwrap().reason;
+    assert_eq!(reason.code, Code::SourceUnreachable);
+    assert!(
+        reason.message.contains("longer than any history of ours"),
+        "{}",
+        reason.message
+    );
+    assert!(world.evictions().await.is_empty());
+}

@@ -17,9 +17,37 @@ use crate::untrusted;
 const CONNECT: Duration = Duration::from_secs(2);
 const REQUEST: Duration = Duration::from_secs(5);
 const LARGEST_BODY: usize = 1 << 20;
+/// All pages of a bounded list together.
+const LARGEST_LIST: usize = 4 << 20;
 /// Asked for by Jira or assumed when it does not say.
 const USUAL_WAIT: Duration = Duration::from_secs(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// How far a list was read, page by page.
+pub(super) struct Paging {
+    /// Entries that are asked for at once.
+    size: usize,
+    /// Bytes that may still be read.
+    left: usize,
+}
+
+impl Paging {
+    /// To the end of the list, however long it is.
+    pub(super) fn of(size: usize) -> Self {
+        Self {
+            size,
+            left: usize::MAX,
+        }
+    }
+
+    /// Not further than [`LARGEST_LIST`], or one page beyond it.
+    pub(super) fn bounded(size: usize) -> Self {
+        Self {
+            size,
+            left: LARGEST_LIST,
+        }
+    }
+}
 
 pub(super) struct Connection {
     base: Url,
@@ -75,43 +103,45 @@ impl Connection {
         query: &[(&str, &str)],
         what: &str,
     ) -> Result<T, JiraError> {
-        self.get_if_small(segments, query, what)
-            .await?
-            .ok_or_else(|| too_large(what))
+        let (whole, _) = self.get_if_small(segments, query, what).await?;
+        whole.ok_or_else(|| too_large(what, LARGEST_BODY))
     }
 
     /// One page of a list, from `start`. Its entries may be large (a history holds every old text):
-    /// a page that is too large is asked for again with fewer, and `size` stays there.
+    /// a page that is too large is asked for again with fewer, and the size stays there.
     pub(super) async fn page<T: DeserializeOwned>(
         &self,
         segments: &[&str],
         query: &[(&str, &str)],
         start: usize,
-        size: &mut usize,
+        paging: &mut Paging,
         what: &str,
     ) -> Result<T, JiraError> {
         let from = start.to_string();
-        loop {
-            let most = size.to_string();
+        while paging.left > 0 {
+            let most = paging.size.to_string();
             let mut query = query.to_vec();
             query.extend([("startAt", from.as_str()), ("maxResults", most.as_str())]);
-            if let Some(page) = self.get_if_small(segments, &query, what).await? {
+            let (page, bytes) = self.get_if_small(segments, &query, what).await?;
+            paging.left = paging.left.saturating_sub(bytes);
+            if let Some(page) = page {
                 return Ok(page);
             }
-            if *size <= 1 {
-                return Err(too_large(what));
+            if paging.size <= 1 {
+                return Err(too_large(what, LARGEST_BODY));
             }
-            *size = (*size / 10).max(1);
+            paging.size = (paging.size / 10).max(1);
         }
+        Err(too_large(what, LARGEST_LIST))
     }
 
-    /// `None`: the answer is larger than [`LARGEST_BODY`].
+    /// The answer, `None` if it is larger than [`LARGEST_BODY`], and how many bytes were read.
     async fn get_if_small<T: DeserializeOwned>(
         &self,
         segments: &[&str],
         query: &[(&str, &str)],
         what: &str,
-    ) -> Result<Option<T>, JiraError> {
+    ) -> Result<(Option<T>, usize), JiraError> {
         let request = self.request(Method::GET, segments)?.query(query);
         let response = request
             .send()
@@ -127,10 +157,10 @@ impl Connection {
             return Err(refusal(status, wait, &body, what, false));
         }
         let Some(body) = body else {
-            return Ok(None);
+            return Ok((None, LARGEST_BODY));
         };
         serde_json::from_slice(&body)
-            .map(Some)
+            .map(|whole| (Some(whole), body.len()))
             .map_err(|error| JiraError::Unexpected {
                 what: what.to_owned(),
                 problem: untrusted::line(&error.to_string(), 200),
@@ -221,10 +251,10 @@ fn explain(error: &reqwest::Error) -> String {
 }
 
 /// Another try would bring the same, so this is not [`JiraError::Unavailable`].
-fn too_large(what: &str) -> JiraError {
+fn too_large(what: &str, largest: usize) -> JiraError {
     JiraError::Unexpected {
         what: what.to_owned(),
-        problem: format!("it is larger than {} MiB", LARGEST_BODY >> 20),
+        problem: format!("it is larger than {} MiB", largest >> 20),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::connection::Connection;
+use super::connection::{Connection, Paging};
 use super::error::JiraError;
 use super::records::{Account, ChangeEntry, ChangeItem, Comment, IssueRecord};
 use crate::untrusted;
@@ -16,7 +17,13 @@ use crate::untrusted;
 const FIELDS: &str = "summary,description,status,issuetype,project,creator,created,labels";
 /// Jira's own upper bound for a page of history.
 const PAGE: usize = 100;
-/// An issue with more history than this is not one of ours any more.
+/// An issue with more history than this is not one of ours any more: a handful of moves is usual.
+/// Whoever makes one longer, or fills it with long texts, keeps people from answering there, as by an
+/// edit; not others, whose tickets are looked at after it.
+const LONGEST_HISTORY: usize = 500;
+/// One look at an issue, with all its pages.
+const LOOK: Duration = Duration::from_secs(10);
+/// Of a search: the issues that carry one label.
 const MOST_PAGES: usize = 100;
 /// Issues found at once; each comes with its description.
 const FOUND: &str = "10";
@@ -67,6 +74,31 @@ impl JiraReader {
         })
     }
 
+    /// An issue as it stands and its whole history, read within [`LOOK`].
+    pub async fn look(
+        &self,
+        id_or_key: &str,
+    ) -> Result<(IssueRecord, Vec<ChangeEntry>), JiraError> {
+        self.look_within(LOOK, id_or_key).await
+    }
+
+    async fn look_within(
+        &self,
+        limit: Duration,
+        id_or_key: &str,
+    ) -> Result<(IssueRecord, Vec<ChangeEntry>), JiraError> {
+        let both = async { tokio::try_join!(self.issue(id_or_key), self.changelog(id_or_key)) };
+        match tokio::time::timeout(limit, both).await {
+            Ok(looked) => looked,
+            Err(_) => Err(JiraError::Unavailable {
+                problem: format!(
+                    "issue {id_or_key} and its history were not read within {} s",
+                    limit.as_secs_f32()
+                ),
+            }),
+        }
+    }
+
     /// An issue by id (better: it never changes) or key.
     pub async fn issue(&self, id_or_key: &str) -> Result<IssueRecord, JiraError> {
         let id = issue_ref(id_or_key)?;
@@ -89,12 +121,15 @@ impl JiraReader {
         };
         let mut entries: Vec<ChangeEntry> = Vec::new();
         let mut seen = HashSet::new();
-        let (mut start, mut size) = (0, PAGE);
-        for _ in 0..MOST_PAGES {
+        let (mut start, mut paging) = (0, Paging::bounded(PAGE));
+        while start <= LONGEST_HISTORY {
             let page: WireHistory = self
                 .connection
-                .page(&["issue", id, "changelog"], &[], start, &mut size, &what)
+                .page(&["issue", id, "changelog"], &[], start, &mut paging, &what)
                 .await?;
+            if page.total.is_some_and(|total| total > LONGEST_HISTORY) {
+                break;
+            }
             let got = page.values.len();
             start += got;
             for wire in page.values {
@@ -119,15 +154,17 @@ impl JiraReader {
                 return Err(unexpected("it ends before its own total"));
             }
         }
-        Err(unexpected("it is longer than any history of ours"))
+        Err(unexpected(
+            "it is longer than any history of ours, so nobody can answer there",
+        ))
     }
 
     /// The latest comments, newest first, at most `most`; fewer where they are very long.
     pub async fn comments(&self, id_or_key: &str, most: usize) -> Result<Vec<Comment>, JiraError> {
         let id = issue_ref(id_or_key)?;
-        let mut size = most;
         let newest = [("orderBy", "-created")];
-        let page = self.comment_page(id, &newest, 0, &mut size).await?;
+        let mut paging = Paging::of(most);
+        let page = self.comment_page(id, &newest, 0, &mut paging).await?;
         let mut comments = page.comments;
         comments.truncate(most);
         Ok(comments)
@@ -138,12 +175,12 @@ impl JiraReader {
         id: &str,
         order: &[(&str, &str)],
         start: usize,
-        size: &mut usize,
+        paging: &mut Paging,
     ) -> Result<CommentPage, JiraError> {
         let what = format!("the comments on issue {id}");
         let page: WireComments = self
             .connection
-            .page(&["issue", id, "comment"], order, start, size, &what)
+            .page(&["issue", id, "comment"], order, start, paging, &what)
             .await?;
         Ok(CommentPage {
             total: page.total,
@@ -403,6 +440,22 @@ mod tests {
         assert!(check_label("countersign-0192f0c1").is_ok());
         assert!(check_label("a b").is_err());
         assert!(check_label("a\" OR labels = \"b").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_look_has_an_end_however_slowly_jira_answers() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let reader = JiraReader::new(&url, "bot@example.org", SecretString::from("t")).unwrap();
+        let looked = reader.look_within(Duration::from_millis(50), "OPS-1").await;
+        let error = looked.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        let told = error.to_string();
+        assert!(
+            told.contains("OPS-1 and its history were not read within 0.05 s"),
+            "{told}"
+        );
     }
 
     #[test]

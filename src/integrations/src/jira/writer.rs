@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
 use super::adf;
+use super::connection::Paging;
 use super::error::JiraError;
 use super::reader::{JiraReader, check_label, issue_ref};
 use super::records::{CreatedIssue, IssueType, NewIssue, RemoteLink};
@@ -210,9 +211,12 @@ impl JiraWriter {
             .own_account
             .get_or_try_init(|| async { Ok(self.reader.myself().await?.account_id) })
             .await?;
-        let (mut start, mut size) = (0, COMMENTS);
+        let (mut start, mut paging) = (0, Paging::of(COMMENTS));
         for _ in 0..MOST_PAGES {
-            let page = self.reader.comment_page(id, &[], start, &mut size).await?;
+            let page = self
+                .reader
+                .comment_page(id, &[], start, &mut paging)
+                .await?;
             start += page.comments.len();
             let ours = page.comments.iter().find(|comment| {
                 comment.author_account_id.as_ref() == Some(own)

@@ -34,6 +34,9 @@ enum Command {
         /// Print one JSON line with the address when ready.
         #[arg(long)]
         ready_json: bool,
+        /// Begin by ending all log-ins of earlier runs.
+        #[arg(long)]
+        end_sessions: bool,
     },
     /// Bring the database schema up to date.
     Migrate(ConfigFile),
@@ -132,10 +135,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             config,
             exit_with_parent,
             ready_json,
+            end_sessions,
         } => {
             let options = serve::Options {
                 exit_with_parent,
                 ready_json,
+                end_sessions,
             };
             runtime()?.block_on(serve::serve(&config.path, options))?;
         }

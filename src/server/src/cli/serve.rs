@@ -3,16 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use countersign_config::SecretSource;
-use countersign_domain::{OsEntropy, SystemClock};
+use countersign_domain::{Clock as _, OsEntropy, SystemClock};
 use countersign_integrations::kubernetes::{CacheSettings, ClusterReads, KubeReader};
 use countersign_store::{Database, OpenOptions};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +30,7 @@ const FILTER: &str = "info,rmcp=warn";
 pub struct Options {
     pub exit_with_parent: bool,
     pub ready_json: bool,
+    pub end_sessions: bool,
 }
 
 /// Serves until SIGTERM, SIGINT or (when asked for) the end of standard input.
@@ -57,10 +60,20 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
     if let Some(public) = &keys.public_file {
         keys::publish(&attestor, &loaded.path(public))?;
     }
-    let executor_keys =
-        keys::executor_keys(&loaded.path(&keys.executor_public_key_file), &shutdown).await;
-    let executor_keys = match executor_keys {
-        Ok(keys) => keys,
+    let store = database.server();
+    let prepared = async {
+        let file = loaded.path(&keys.executor_public_key_file);
+        let executor_keys = keys::executor_keys(&file, &shutdown).await?;
+        if options.end_sessions {
+            store.sessions_end(SystemClock.now()).await?;
+        }
+        // Last: whoever can connect waits for an answer.
+        let socket = loaded.config.http.socket.as_ref();
+        let socket = socket.map(|path| listen_locally(&loaded.path(path)));
+        anyhow::Ok((executor_keys, socket.transpose()?))
+    };
+    let (executor_keys, socket) = match prepared.await {
+        Ok(prepared) => prepared,
         Err(error) => {
             database.close().await;
             return Err(error);
@@ -71,7 +84,7 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
         .map(|cluster| (cluster.id.clone(), handle(&loaded, cluster)))
         .collect();
     let app = Arc::new(App {
-        store: database.server(),
+        store,
         clusters,
         rules: RwLock::new(rules),
         attestor,
@@ -92,10 +105,35 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
             .and_then(|()| out.flush())
             .context("cannot write to STDOUT")?;
     }
-    let served = http::serve(app, listener).await;
+    let served = http::serve(app, listener, socket).await;
     database.close().await;
     tracing::info!("stopped");
     served.context("the listener failed")
+}
+
+/// Listens on a Unix socket for its owner alone. What a server left there when it ended is replaced:
+/// on that nobody answers.
+fn listen_locally(path: &Path) -> anyhow::Result<UnixListener> {
+    if UnixStream::connect(path).is_ok() {
+        bail!(
+            "{} is in use: another server listens there. Stop it, or set `http.socket` to another \
+             path",
+            path.display()
+        );
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(path)
+            .with_context(|| format!("cannot replace the socket {}", path.display()))?;
+    }
+    let listener = UnixListener::bind(path).with_context(|| {
+        format!(
+            "cannot listen on the socket {} (the whole path may have about 100 characters)",
+            path.display()
+        )
+    })?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot keep the socket {} private", path.display()))?;
+    Ok(listener)
 }
 
 /// Brings the schema up to date and says to which version.

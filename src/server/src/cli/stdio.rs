@@ -1,8 +1,9 @@
 //! `countersign stdio`: a bridge from an AI client to the server of `countersign up`. Clients start
 //! it as often as they like; every message finds its own way:
 //!
-//! - the server runs (`up` holds its lock): the message is forwarded to its `/mcp`, with the key
-//!   from the data folder;
+//! - the server runs: the message is forwarded to its `/mcp`, with the key from the data folder.
+//!   Over its socket in that folder, never over its port: that is anybody's on this machine who
+//!   takes it while the server does not run;
 //! - it does not: the same handler answers right here. Its read tools work with the kubeconfig, the
 //!   others say what to start.
 //!
@@ -35,6 +36,8 @@ const LONGEST_LINE: u64 = 1 << 20;
 const LONGEST_ANSWER: usize = 8 << 20;
 /// A long poll takes 45 s.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The name is only for the `Host` header: the socket is the address.
+const MCP: &str = "http://localhost/mcp";
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 #[derive(clap::Args)]
@@ -148,6 +151,7 @@ enum Reply {
 impl Bridge {
     fn new(options: &Options) -> anyhow::Result<Self> {
         let folder = Folder::find(options.data_dir.as_deref())?;
+        folder.belongs_to_its_owner()?;
         let context = options.context.clone();
         let id = context
             .clone()
@@ -250,6 +254,7 @@ impl Bridge {
                 .connect_timeout(Duration::from_secs(2))
                 .timeout(PATIENCE)
                 .no_proxy()
+                .unix_socket(self.folder.socket())
                 .build();
             match client {
                 Ok(client) => drop(self.http.set(client)),
@@ -266,17 +271,17 @@ impl Bridge {
         headers: &HeaderMap,
         answers: &mpsc::Sender<String>,
     ) -> Reply {
-        let Some(running) = self.folder.running() else {
+        if !self.folder.socket().exists() {
             return Reply::Unreachable;
-        };
-        let Ok(key) = Folder::api_key(&running.key_file) else {
+        }
+        let Ok(key) = Folder::api_key(&self.folder.key_file()) else {
             return Reply::Unreachable;
         };
         let Some(http) = self.http() else {
             return Reply::Unreachable;
         };
         let request = http
-            .post(&running.mcp_url)
+            .post(MCP)
             .headers(headers.clone())
             .bearer_auth(key)
             .body(message.to_string());

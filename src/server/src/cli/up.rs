@@ -56,11 +56,14 @@ pub struct Options {
 /// Runs until Ctrl-C, SIGTERM or the final end of a child.
 pub async fn up(options: Options) -> anyhow::Result<ExitCode> {
     let folder = Folder::find(options.data_dir.as_deref())?;
+    folder.belongs_to_its_owner()?;
     let kubeconfig = Kubeconfig::find(options.kubeconfig.as_deref(), options.context.as_deref())?;
     let executor = beside_us("countersign-executor")?;
     let server = std::env::current_exe().context("cannot find our own executable")?;
     super::local_files::make_folder(folder.path())?;
     let _lock = lock(&folder)?;
+    // Of an `up` that nobody could clean up after: it says nothing of this one.
+    folder.forget_running();
     if options.port != 0 {
         port_is_free(options.port)?;
     }
@@ -99,6 +102,8 @@ pub async fn up(options: Options) -> anyhow::Result<ExitCode> {
             folder.join("server/server.toml").into(),
             "--exit-with-parent".into(),
             "--ready-json".into(),
+            // While no server ran, a browser may have shown its cookie to whoever had the port.
+            "--end-sessions".into(),
         ],
         ready: Some(ready),
     };
@@ -130,9 +135,9 @@ pub async fn up(options: Options) -> anyhow::Result<ExitCode> {
             () = stop.cancelled() => break,
         }
     }
+    folder.forget_running();
     stop.cancel();
     let (server, executor) = tokio::join!(server, executor);
-    let _ = std::fs::remove_file(folder.join("up.json"));
     server??;
     executor??;
     eprintln!("Stopped.");
@@ -148,16 +153,7 @@ fn lock(folder: &Folder) -> anyhow::Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    // A bridge that looks whether somebody holds it, holds it for a moment itself.
-    let mut locked = file.try_lock();
-    for _ in 0..10 {
-        if !matches!(locked, Err(TryLockError::WouldBlock)) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-        locked = file.try_lock();
-    }
-    match locked {
+    match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => match folder.running() {
             Some(running) => bail!(
@@ -372,7 +368,7 @@ fn running(folder: &Folder, address: &str, setup: &Setup) -> Running {
         pid: std::process::id(),
         mcp_url: format!("{url}mcp"),
         url,
-        key_file: folder.join("client/api-key"),
+        key_file: folder.key_file(),
         context: setup.context.clone(),
     }
 }

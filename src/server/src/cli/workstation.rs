@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! up.lock            held while `up` runs
-//! up.json            where it runs: present while it runs
+//! up.json            where it runs, for people: present while it runs
+//! mcp.sock           where its server answers MCP to `stdio`
 //! client/api-key     the AI client's key
 //! server/            configuration, rules and keys of the server
 //! executor/          the same for the executor
@@ -10,12 +11,14 @@
 //! database/          SQLite
 //! ```
 //! All folders have mode 0700. Each process is given the path of its own folder only. Under one
-//! user that is order, not a wall: see the threat model.
+//! user that is order, not a wall: see the threat model. Between users it is a wall, and the socket
+//! stands behind it: whoever answers there is the user who owns the folder. A port is anybody's
+//! who takes it while our server does not run, so `stdio` sends its key to no port.
 
-use std::fs::TryLockError;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use super::check::{hash, random_key};
@@ -90,26 +93,46 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Where `up` runs. `None` also where its file was left behind: by then the port may be anybody's.
-    pub fn running(&self) -> Option<Running> {
-        if !self.is_locked() {
-            return None;
+    /// Where the server answers MCP to `stdio`.
+    pub fn socket(&self) -> PathBuf {
+        self.join("mcp.sock")
+    }
+
+    pub fn key_file(&self) -> PathBuf {
+        self.join("client/api-key")
+    }
+
+    /// That nobody else can put anything into the folder, where it is there.
+    pub fn belongs_to_its_owner(&self) -> anyhow::Result<()> {
+        let Ok(found) = std::fs::metadata(&self.0) else {
+            return Ok(());
+        };
+        let mode = found.permissions().mode() & 0o777;
+        if mode & 0o022 != 0 {
+            bail!(
+                "others may write to the data folder {} (mode {mode:03o}): chmod 700 it, or name \
+                 another one with --data-dir",
+                self.0.display()
+            );
         }
+        Ok(())
+    }
+
+    /// What the holder of the lock says of itself. Nobody may send a secret to the addresses in it.
+    pub fn running(&self) -> Option<Running> {
         let text = std::fs::read_to_string(self.join("up.json")).ok()?;
         serde_json::from_str::<Running>(&text)
             .ok()
             .filter(|running| running.version == 1)
     }
 
-    /// Whether a `countersign up` holds this folder. The lock dies with the process.
-    fn is_locked(&self) -> bool {
-        let file = std::fs::File::open(self.join("up.lock"));
-        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-    }
-
     pub fn write_running(&self, running: &Running) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(running)? + "\n";
         write(&self.join("up.json"), &text, Readers::Owner)
+    }
+
+    pub fn forget_running(&self) {
+        let _ = std::fs::remove_file(self.join("up.json"));
     }
 
     /// The AI client's key.
@@ -134,7 +157,7 @@ impl Folder {
         ] {
             make_folder(&self.join(name))?;
         }
-        let key_file = self.join("client/api-key");
+        let key_file = self.key_file();
         make_once(&key_file, &(random_key() + "\n"))?;
         let api_key = Self::api_key(&key_file)?;
 
@@ -222,7 +245,7 @@ fn server_config(
     format!(
         "# Written by each `countersign up`. Change policy.toml and registry.toml instead.\n\
          policy_file = \"policy.toml\"\nregistry_file = \"registry.toml\"\n\n\
-         [http]\nlisten = \"127.0.0.1:{port}\"\n\n\
+         [http]\nlisten = \"127.0.0.1:{port}\"\nsocket = \"../mcp.sock\"\n\n\
          [database]\nurl = {database}\n\n\
          [keys]\nfile = \"keys/server.key\"\npublic_file = \"../public/server.pub\"\n\
          executor_public_key_file = \"../public/executor.pub\"\n\n\

@@ -66,7 +66,9 @@ impl Told {
 
 impl Desk<'_> {
     pub async fn get_action(&self, args: GetAction) -> Result<Answer, Complaint> {
-        let detail = self.detail(&args.action_id).await?;
+        let detail = self
+            .detail(&args.action_id, args.cluster.as_deref())
+            .await?;
         Ok(self.status(&detail))
     }
 
@@ -80,7 +82,8 @@ impl Desk<'_> {
             states: args.state.map(states).unwrap_or_default(),
             agent: Some(self.caller.agent.clone()),
             cluster: args.cluster,
-            namespace: None,
+            // Asked for, not left out afterwards: a cursor after what is hidden would tell of it.
+            namespaces: self.caller.namespaces.clone(),
             before,
             limit: limit + 1,
         };
@@ -96,7 +99,6 @@ impl Desk<'_> {
             .last()
             .filter(|_| more)
             .map(|action| action.id.to_string());
-        actions.retain(|action| self.caller.sees(&action.proposal.target.namespace));
         let mut lines = Vec::with_capacity(actions.len());
         for action in &actions {
             let told = self.told(action).await?;
@@ -145,6 +147,7 @@ impl Desk<'_> {
         loop {
             changes.borrow_and_update();
             let action = self.action(parse_id(&args.action_id)?).await?;
+            is_in(&action, args.cluster.as_deref())?;
             let state = action.state.name();
             let over = Instant::now() >= until || self.app.shutdown.is_cancelled();
             if over || state.is_terminal() || first.is_some_and(|first| first != state) {
@@ -161,7 +164,9 @@ impl Desk<'_> {
                 () = self.app.shutdown.cancelled() => {}
             }
         }
-        let detail = self.detail(&args.action_id).await?;
+        let detail = self
+            .detail(&args.action_id, args.cluster.as_deref())
+            .await?;
         let mut answer = self.status(&detail);
         if !detail.action.state.name().is_terminal() {
             answer
@@ -174,6 +179,7 @@ impl Desk<'_> {
     pub async fn cancel_action(&self, args: CancelAction) -> Result<Answer, Complaint> {
         let id = parse_id(&args.action_id)?;
         let action = self.action(id).await?;
+        is_in(&action, args.cluster.as_deref())?;
         let message = match &args.reason {
             Some(reason) => format!(
                 "taken back by {}: {}",
@@ -220,7 +226,9 @@ impl Desk<'_> {
                 }
             }
         }
-        let detail = self.detail(&args.action_id).await?;
+        let detail = self
+            .detail(&args.action_id, args.cluster.as_deref())
+            .await?;
         Ok(self.status(&detail))
     }
 
@@ -237,7 +245,7 @@ impl Desk<'_> {
             .ok_or_else(|| unknown(id))
     }
 
-    async fn detail(&self, id: &str) -> Result<ActionDetail, Complaint> {
+    async fn detail(&self, id: &str, cluster: Option<&str>) -> Result<ActionDetail, Complaint> {
         let id = parse_id(id)?;
         let found = self
             .app
@@ -245,9 +253,11 @@ impl Desk<'_> {
             .detail(id)
             .await
             .map_err(|error| Complaint::store(&error))?;
-        found
+        let detail = found
             .filter(|detail| self.owns(&detail.action))
-            .ok_or_else(|| unknown(id))
+            .ok_or_else(|| unknown(id))?;
+        is_in(&detail.action, cluster)?;
+        Ok(detail)
     }
 
     /// State and reason of an action without its records at hand.
@@ -443,6 +453,25 @@ fn unknown(id: ActionId) -> Complaint {
         "unknown_action",
         format!("you have no action {id}: list_actions shows those that you proposed"),
     )
+}
+
+/// An id says which action is meant. A cluster beside it must be the action's own, so that a caller
+/// that has mixed two up learns of it. Only for actions that the caller may see.
+fn is_in(action: &Action, cluster: Option<&str>) -> Result<(), Complaint> {
+    let own = &action.proposal.target.cluster;
+    match cluster {
+        Some(cluster) if cluster != own => Err(Complaint::new(
+            "wrong_cluster",
+            format!(
+                "your action {} is in cluster {own}, not in {}: leave `cluster` out, or look for \
+                 the action that you mean with list_actions",
+                action.id,
+                countersign_domain::one_line(cluster, 128)
+            ),
+        )
+        .about(action.id)),
+        _ => Ok(()),
+    }
 }
 
 fn states(word: StateWord) -> Vec<StateName> {

@@ -39,7 +39,7 @@ use actions::Desk;
 use answers::bounds::{bounded, bounded_complaint};
 use answers::{Answer, Complaint};
 use arguments::fit;
-use audit::Recorder;
+use audit::{NotStored, Recorder};
 use auth::{Caller, Gate};
 use prompts::{Filled, PromptName};
 use reads::View;
@@ -313,15 +313,20 @@ impl Handler {
         }
     }
 
-    /// Leaves the audit row and the numbers of one call.
-    async fn record(&self, tool: &'static str, durable: bool, inputs: String, call: Call<'_>) {
+    /// Counts one call, and makes its audit row where there is a log.
+    fn row(
+        &self,
+        tool: &'static str,
+        inputs: String,
+        call: &Call<'_>,
+    ) -> Option<(&Recorder, AuditEvent)> {
         let elapsed = call.started.elapsed();
         metrics::counter!(metric::TOOL_CALLS_TOTAL, "tool" => tool, "outcome" => call.outcome)
             .increment(1);
         metrics::histogram!(metric::TOOL_CALL_SECONDS, "tool" => tool)
             .record(elapsed.as_secs_f64());
         let (Source::Server(app), Some(recorder)) = (&self.source, &self.recorder) else {
-            return;
+            return None;
         };
         let mut event = AuditEvent::new(
             app.clock.now(),
@@ -339,13 +344,40 @@ impl Handler {
         if let Some(action) = call.action {
             event = event.about(action);
         }
-        if !durable {
-            recorder.soon(event).await;
-        } else if let Err(error) = recorder.now(event.clone()).await {
-            // What was proposed carries an event of its own, in the same transaction.
-            tracing::warn!(%error, "the row of a proposal could not be written at once");
+        Some((recorder, event))
+    }
+
+    /// Leaves the audit row and the numbers of one call, with the next batch.
+    async fn record(&self, tool: &'static str, inputs: String, call: &Call<'_>) {
+        if let Some((recorder, event)) = self.row(tool, inputs, call) {
             recorder.soon(event).await;
         }
+    }
+
+    /// The same for a tool that writes: its row is durable before anything is answered. Without it
+    /// there is no answer, although what the call did stands, with an event of its own in the same
+    /// transaction; whoever asks again is told of it.
+    async fn record_now(
+        &self,
+        tool: ToolName,
+        inputs: String,
+        call: &Call<'_>,
+    ) -> Result<(), Complaint> {
+        let Some((recorder, event)) = self.row(tool.as_str(), inputs, call) else {
+            return Ok(());
+        };
+        recorder.now(event).await.map_err(|NotStored| Complaint {
+            action: call.action,
+            ..Complaint::new(
+                "not_recorded",
+                format!(
+                    "Countersign could not write this call into its audit log, so it does not say \
+                     what came of it; it may have been done. Call {} again with the same arguments \
+                     in a few seconds, which does nothing twice, or look at list_actions",
+                    tool.as_str()
+                ),
+            )
+        })
     }
 }
 
@@ -410,7 +442,7 @@ impl ServerHandler for Handler {
                 outcome: "unknown_tool",
                 action: None,
             };
-            self.record("unknown", false, inputs, call).await;
+            self.record("unknown", inputs, &call).await;
             return Err(unknown_tool(&request.name));
         };
         let inputs = self.inputs(&arguments);
@@ -425,9 +457,14 @@ impl ServerHandler for Handler {
             outcome,
             action,
         };
-        self.record(tool.as_str(), tool.writes(), inputs, call)
-            .await;
-        Ok(result(answer).into())
+        let recorded = match tool.writes() {
+            true => self.record_now(tool, inputs, &call).await,
+            false => {
+                self.record(tool.as_str(), inputs, &call).await;
+                Ok(())
+            }
+        };
+        Ok(result(recorded.and(answer)).into())
     }
 
     async fn list_resource_templates(
@@ -465,7 +502,7 @@ impl ServerHandler for Handler {
             action,
         };
         let inputs = self.inputs(&inputs);
-        self.record("resource", false, inputs, call).await;
+        self.record("resource", inputs, &call).await;
         let answer = answer.map_err(|complaint| {
             let asked = serde_json::json!({"uri": request.uri});
             ErrorData::resource_not_found(complaint.message, Some(asked))
@@ -505,7 +542,7 @@ impl ServerHandler for Handler {
                 .map_or_else(|complaint| complaint.code, |_| "ok"),
             action: None,
         };
-        self.record("prompt", false, inputs, call).await;
+        self.record("prompt", inputs, &call).await;
         let filled =
             filled.map_err(|complaint| ErrorData::invalid_params(complaint.message, None))?;
         Ok(filled.result.into())

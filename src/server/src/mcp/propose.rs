@@ -17,7 +17,7 @@ use rmcp::model::JsonObject;
 use tokio::time::{Instant, sleep_until};
 
 use super::actions::{Desk, expires_at, pace, ticket_link};
-use super::answers::{Answer, Complaint, Proposed, Why, structured};
+use super::answers::{Answer, Complaint, Proposed, Why};
 use super::arguments::RestartPod;
 use super::reads::{View, unreadable, why_denied};
 use super::redact;
@@ -241,7 +241,7 @@ impl Desk<'_> {
                 .collect(),
             agent: Some(self.caller.agent.clone()),
             cluster: Some(cluster.to_owned()),
-            namespace: Some(args.namespace.clone()),
+            namespaces: Some(vec![args.namespace.clone()]),
             before: None,
             limit: 200,
         };
@@ -385,7 +385,7 @@ impl Desk<'_> {
         if body.simulated {
             text.push_str("\n(The cluster is simulated.)");
         }
-        let mut answer = Answer::new(text, &body).about(action.id);
+        let mut answer = Answer::of(text, body.structured()).about(action.id);
         if existing {
             answer.outcome = "existing";
         } else if state == StateName::Denied {
@@ -432,7 +432,7 @@ fn denied(why: &Why) -> Complaint {
         code,
         message,
         action: None,
-        structured: Some(Box::new(structured(&body))),
+        structured: Some(Box::new(body.structured())),
     }
 }
 

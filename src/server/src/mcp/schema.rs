@@ -1,9 +1,12 @@
 //! JSON Schemas as MCP clients like them: one self-contained object, no `$ref`, no lists of types
 //! and no number formats that validators warn about.
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
 use rmcp::model::JsonObject;
-use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 /// The schema of a tool's arguments. Unknown names are an error.
@@ -39,7 +42,7 @@ pub fn listed(input: &JsonObject) -> JsonObject {
 
 /// The schema of a tool's structured answer: names and types only. Every client sends the list of
 /// tools to its model, so each word here is paid for in every conversation. A field without a value
-/// is left out of an answer ([`drop_nulls`]), so the schema needs no null.
+/// is left out of an answer ([`drop_nulls`]), so the schema needs no null; but for [`OrNull`].
 #[must_use]
 pub fn output<T: JsonSchema>() -> JsonObject {
     let mut schema = Value::Object(generate::<T>(
@@ -49,6 +52,20 @@ pub fn output<T: JsonSchema>() -> JsonObject {
     match schema {
         Value::Object(schema) => schema,
         _ => JsonObject::new(),
+    }
+}
+
+/// The schema of a field that an answer names although nothing may be in it.
+pub struct OrNull<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for OrNull<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrNull", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        // The null stands first: `not_null` takes it from where an `Option` puts it, behind.
+        json_schema!({ "anyOf": [{ "type": "null" }, generator.subschema_for::<T>()] })
     }
 }
 
@@ -79,6 +96,9 @@ fn slim(schema: &mut Value) {
     }
     if let Some(items) = node.get_mut("items") {
         slim(items);
+    }
+    if let Some(Value::Array(choices)) = node.get_mut("anyOf") {
+        choices.iter_mut().for_each(slim);
     }
 }
 

@@ -155,7 +155,7 @@ fn describe(tool: ToolName) -> Entry {
         ),
         ToolName::GetPodStatus => make::<arguments::GetPodStatus, answers::PodStatus>(
             tool,
-            "The state of one pod, read live: what is wrong, since when, containers, restarts, how \
+            "The state of one pod: what is wrong, since when, containers, restarts, how \
              the last run ended, newest warnings, and whether a restart could be proposed. Use it \
              before restart_pod. Do not loop over many pods with it: that is list_failing_pods.",
             reads("Get pod status"),

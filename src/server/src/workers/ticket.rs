@@ -1,10 +1,11 @@
 //! Opens the ticket, once, and tells it each moment, once, although every answer of Jira's may get
-//! lost. Jira has no idempotency key: the ticket is found again by its label, a comment by its last line.
+//! lost. Jira has no idempotency key: the ticket is found again by its label and its text, a comment by
+//! its last line.
 
 use std::time::Duration;
 
 use countersign_domain::{ActionId, EventName, Signed, Statement};
-use countersign_integrations::jira::ticket::render_ticket;
+use countersign_integrations::jira::ticket::{TicketText, render_ticket};
 use countersign_store::{ActionDetail, OutboxItem, StoreError, Ticket};
 use jiff::SignedDuration;
 
@@ -132,6 +133,7 @@ async fn find_or_create(
 ) -> Result<Ticket, Trouble> {
     let app = &context.app;
     let label = ticket_text::label(item.action);
+    let text = render_ticket(signed.body(), &signed.digest());
     let waited = app.clock.now().duration_since(item.created_at);
     // The claim itself counts as an attempt.
     let first = item.attempts <= 1 && waited < FRESH;
@@ -139,14 +141,13 @@ async fn find_or_create(
         tracker.note_not_created(item.id);
     }
     let found = if tracker.surely_not_created(item.id) {
-        tracker.find(&label).await?
+        tracker.find(&label, &text).await?
     } else {
-        search_patiently(context, tracker, &label).await?
+        search_patiently(context, tracker, &label, &text).await?
     };
     let ticket = match found {
         Some(ticket) => ticket,
         None => {
-            let text = render_ticket(signed.body(), &signed.digest());
             // From here on nobody knows, should this be cut off before the answer.
             tracker.forget(item.id);
             crash::point("ticket.before");
@@ -159,7 +160,7 @@ async fn find_or_create(
                 Created::Perhaps(trouble) => {
                     tracing::warn!(action = %item.action, error = %trouble,
                         "the answer to a create was lost; searching for the ticket");
-                    match search_patiently(context, tracker, &label).await? {
+                    match search_patiently(context, tracker, &label, &text).await? {
                         Some(ticket) => ticket,
                         None => return Err(trouble.not_before(Some(BEFORE_SECOND))),
                     }
@@ -199,6 +200,7 @@ async fn search_patiently(
     context: &Context,
     tracker: &Tracker,
     label: &str,
+    text: &TicketText,
 ) -> Result<Option<Ticket>, Trouble> {
     for pause in PATIENCE {
         tokio::select! {
@@ -207,7 +209,7 @@ async fn search_patiently(
                 return Err(Trouble::new("the server stops; the search goes on at its next start"));
             }
         }
-        if let Some(ticket) = tracker.find(label).await? {
+        if let Some(ticket) = tracker.find(label, text).await? {
             return Ok(Some(ticket));
         }
     }

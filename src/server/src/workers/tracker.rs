@@ -93,15 +93,29 @@ impl Tracker {
             .map(String::as_str)
     }
 
-    /// The ticket with this label that we made; the oldest, should there be several.
-    pub async fn find(&self, label: &str) -> Result<Option<Ticket>, Trouble> {
+    /// The ticket with this label that we made and that says this; the oldest, should there be
+    /// several. Anyone may put a label on any issue, also on one that we made for another action:
+    /// what is answered there answers another question. One of ours that somebody has rewritten is
+    /// passed over, too. No move of it could approve anything, so one ticket more, which can be
+    /// answered, is the better end of that.
+    pub async fn find(&self, label: &str, text: &TicketText) -> Result<Option<Ticket>, Trouble> {
         let own = self.own_account().await?;
         let found = self.jira.reader().search_by_label(label).await?;
-        // Anyone may put our label on an issue of their own.
-        let mut ours = found.into_iter().filter(|issue| {
+        let made_here = found.into_iter().filter(|issue| {
             issue.creator_account_id.as_deref() == Some(own)
                 && issue.project_id == self.config.project_id
         });
+        let (ours, others): (Vec<IssueRecord>, _) =
+            made_here.partition(|issue| text.is_said_by(&issue.summary, &issue.description));
+        for other in others {
+            tracing::warn!(
+                ticket = other.key,
+                label,
+                "this ticket of ours carries the label of an action that it does not ask about, or \
+                 was rewritten: it is not used"
+            );
+        }
+        let mut ours = ours.into_iter();
         let first = ours.next();
         if let (Some(first), Some(extra)) = (&first, ours.next()) {
             tracing::error!(
@@ -170,8 +184,7 @@ impl Tracker {
     }
 
     pub async fn look(&self, issue: &str) -> Result<Look, JiraError> {
-        let reader = self.jira.reader();
-        let (issue, history) = tokio::try_join!(reader.issue(issue), reader.changelog(issue))?;
+        let (issue, history) = self.jira.reader().look(issue).await?;
         Ok(Look { issue, history })
     }
 
@@ -187,8 +200,7 @@ impl Tracker {
         }
     }
 
-    /// All moves that said no, the latest first, also those that were undone since: the ticket was
-    /// made after the question was admitted, so each of them answers it.
+    /// All moves that said no, the latest first, also those that were undone since.
     pub fn declined(&self, look: &Look) -> Vec<Move> {
         let moves = status_moves(&look.history).into_iter().rev();
         moves

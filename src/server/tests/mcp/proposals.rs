@@ -1,12 +1,15 @@
 use std::time::Duration;
 
 use countersign_domain::{OsEntropy, Signer};
+use countersign_server::mcp::tools::ToolName;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::cluster::{crashing, healthy};
 use crate::forger::{LIE, forge_success};
-use crate::world::{KEY, NARROW_KEY, OTHER_KEY, STRANGER_KEY, World, bad, call, good, text};
+use crate::world::{
+    Client, KEY, NARROW_KEY, OTHER_KEY, STRANGER_KEY, World, bad, call, good, text,
+};
 
 fn restart(pod: &str) -> Value {
     json!({"namespace": "shop", "pod": pod, "reason": "crash loop since 02:00"})
@@ -21,8 +24,15 @@ async fn a_proposal_answers_at_once_and_carries_the_digest_once_admitted() {
     assert!(began.elapsed() < Duration::from_secs(2));
     let body = good(&first);
     assert_eq!(body["state"], "checking");
-    for empty in ["digest", "ticket", "expires_at", "reason"] {
-        assert!(body[empty].is_null(), "{empty}");
+    for awaited in ["digest", "ticket", "expires_at"] {
+        assert_eq!(body.get(awaited), Some(&Value::Null), "{awaited}");
+    }
+    assert!(body.get("reason").is_none());
+    let schema = ToolName::RestartPod.tool().output_schema.clone().unwrap();
+    for awaited in ["digest", "ticket", "expires_at"] {
+        let null = json!({"type": "null"});
+        let choices = schema["properties"][awaited]["anyOf"].as_array().unwrap();
+        assert!(choices.contains(&null), "{awaited}: {choices:?}");
     }
     assert_eq!(body["next_tool"], "wait_for_action");
     assert!(
@@ -195,6 +205,77 @@ async fn caps_are_kept_and_say_what_to_do() {
     // Somebody else's limits are their own.
     let other = world.client(OTHER_KEY).await;
     good(&call(&other, "restart_pod", restart("web-1-aaaaa")).await);
+}
+
+/// A model that has learnt to name the cluster names it everywhere.
+#[tokio::test]
+async fn every_tool_takes_the_cluster_and_an_action_is_in_its_own() {
+    for tool in ToolName::ALL {
+        let takes = tool.input_schema()["properties"].get("cluster").is_some();
+        assert!(takes, "{}", tool.as_str());
+    }
+    let world = World::start().await;
+    let (mine, other) = (world.client(KEY).await, world.client(OTHER_KEY).await);
+    let id = good(&call(&mine, "restart_pod", restart("web-1-aaaaa")).await)["action_id"].clone();
+    for tool in ["get_action", "wait_for_action", "cancel_action"] {
+        let elsewhere = json!({"action_id": id, "cluster": "staging"});
+        let told = call(&mine, tool, elsewhere.clone()).await;
+        let sentence = bad(&told);
+        assert!(
+            sentence.contains("is in cluster prod, not in staging"),
+            "{tool}: {sentence}"
+        );
+        // Whose action it is not learns nothing of where it is.
+        let told = call(&other, tool, elsewhere).await;
+        assert!(
+            bad(&told).contains("you have no action"),
+            "{tool}: {}",
+            text(&told)
+        );
+    }
+    let here = json!({"action_id": id, "cluster": "prod"});
+    assert_eq!(
+        good(&call(&mine, "get_action", here.clone()).await)["state"],
+        "checking"
+    );
+    assert_eq!(
+        good(&call(&mine, "cancel_action", here.clone()).await)["state"],
+        "cancelled"
+    );
+    assert_eq!(
+        good(&call(&mine, "wait_for_action", here).await)["ended"],
+        true
+    );
+}
+
+#[tokio::test]
+async fn a_narrow_keys_list_is_as_if_the_rest_did_not_exist() {
+    let world = World::start().await;
+    let both = std::fs::read_to_string(world.folder.path().join("policy.toml")).unwrap();
+    let both = both.replace("[\"shop\"]", "[\"shop\", \"billing\"]");
+    world.app.rules.write().unwrap().policy = countersign_domain::Policy::from_toml(&both)
+        .map(std::sync::Arc::new)
+        .unwrap();
+    let (wide, narrow) = (world.client(KEY).await, world.client(NARROW_KEY).await);
+    let list = async |client: &Client| {
+        let answer = call(client, "list_actions", json!({"limit": 1})).await;
+        (good(&answer).clone(), text(&answer).to_owned())
+    };
+    let nothing = list(&narrow).await;
+    let hidden = json!({"namespace": "billing", "pod": "ledger-1-zzzzz", "reason": "loops"});
+    good(&call(&wide, "restart_pod", hidden.clone()).await);
+    assert_eq!(list(&narrow).await, nothing);
+
+    good(&call(&wide, "restart_pod", restart("web-1-aaaaa")).await);
+    let one = list(&narrow).await;
+    assert_eq!(one.0["actions"][0]["name"], "web-1-aaaaa");
+    assert!(one.0.get("next_cursor").is_none());
+    // Hidden ones between two that are not do not fill a page.
+    let ledger = good(&call(&wide, "restart_pod", hidden.clone()).await)["action_id"].clone();
+    good(&call(&wide, "cancel_action", json!({"action_id": ledger})).await);
+    good(&call(&wide, "restart_pod", hidden).await);
+    assert_eq!(list(&narrow).await, one);
+    assert!(list(&wide).await.0["next_cursor"].is_string());
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use countersign_store::testing::Tamper;
 use serde_json::{Value, json};
 
 use crate::world::{EXPIRED_KEY, KEY, OTHER_KEY, World, bad, call, good};
@@ -234,6 +235,49 @@ async fn every_call_leaves_a_row_and_no_row_holds_a_secret() {
             .any(|window| window == secret.as_bytes());
         assert!(!found, "`{secret}` was stored");
     }
+}
+
+#[tokio::test]
+async fn a_proposal_is_answered_when_its_row_is_durable_or_says_that_it_is_not() {
+    let mut world = World::start().await;
+    let client = world.client(KEY).await;
+    let tamper = Tamper::open(&world.store()).await.unwrap();
+    let refuse = "CREATE TRIGGER no_calls BEFORE INSERT ON audit WHEN NEW.event = 'tool.called' \
+                  BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    let restart = |pod: &str| json!({"namespace": "shop", "pod": pod, "reason": "loops"});
+    let calls = async || {
+        let rows = world.calls(0).await;
+        let outcomes = rows.iter().map(|row| row.event.details["outcome"].clone());
+        outcomes.collect::<Vec<String>>()
+    };
+
+    // For a moment only: the answer waits for it.
+    tamper.execute(refuse).await.unwrap();
+    let (told, _) = tokio::join!(
+        call(&client, "restart_pod", restart("web-1-aaaaa")),
+        async {
+            let until = tokio::time::Instant::now() + Duration::from_secs(10);
+            while world.app.store.count_by_state().await.unwrap().is_empty() {
+                assert!(tokio::time::Instant::now() < until, "nothing was proposed");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tamper.execute("DROP TRIGGER no_calls").await.unwrap()
+        }
+    );
+    good(&told);
+    assert_eq!(calls().await, ["ok"]);
+
+    // For longer: nothing is said, and asking again finds what was done.
+    tamper.execute(refuse).await.unwrap();
+    let told = call(&client, "restart_pod", restart("web-1-bbbbb")).await;
+    assert!(bad(&told).contains("could not write this call into its audit log"));
+    assert!(bad(&told).contains("list_actions") && told.structured_content.is_none());
+    assert_eq!(calls().await, ["ok"]);
+    tamper.execute("DROP TRIGGER no_calls").await.unwrap();
+    let again = call(&client, "restart_pod", restart("web-1-bbbbb")).await;
+    assert_eq!(good(&again)["existing"], true);
+    assert_eq!(calls().await, ["ok", "existing"]);
+    world.stop().await;
 }
 
 #[tokio::test]

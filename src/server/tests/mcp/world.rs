@@ -121,7 +121,7 @@ impl World {
             shutdown: CancellationToken::new(),
             loaded,
         });
-        let serving = tokio::spawn(http::serve(app.clone(), listener));
+        let serving = tokio::spawn(http::serve(app.clone(), listener, None));
         let url = format!("http://{address}");
         Self {
             folder,

@@ -165,7 +165,13 @@ pub(crate) fn list(asked: &ActionFilter) -> (String, Args) {
     let mut filter = Filter::default();
     filter.compare("agent =", asked.agent.as_deref());
     filter.compare("cluster =", asked.cluster.as_deref());
-    filter.compare("namespace =", asked.namespace.as_deref());
+    if let Some(namespaces) = &asked.namespaces {
+        let places: Vec<String> = namespaces.iter().map(|one| filter.bind(one)).collect();
+        filter.condition(match places.is_empty() {
+            true => "false".to_owned(),
+            false => format!("namespace IN ({})", places.join(", ")),
+        });
+    }
     filter.compare("id <", asked.before);
     let among = |states: &[StateName]| {
         let words: Vec<_> = states

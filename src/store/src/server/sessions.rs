@@ -18,6 +18,8 @@ static SESSION_CREATE: LazyLock<Write> = LazyLock::new(|| {
 });
 static SESSION_DELETE: LazyLock<Write> =
     LazyLock::new(|| Write::plain("DELETE FROM sessions WHERE token_hash = $1").quiet());
+static SESSIONS_END: LazyLock<Write> =
+    LazyLock::new(|| Write::plain("DELETE FROM sessions WHERE created_at <= $1").quiet());
 static SESSIONS_SWEEP: LazyLock<Write> = LazyLock::new(|| {
     Write::plain("DELETE FROM sessions WHERE expires_at <= $1 RETURNING token_hash").quiet()
 });
@@ -73,6 +75,14 @@ impl ServerStore {
     pub async fn session_delete(&self, token_hash: &str) -> Result<(), StoreError> {
         self.db
             .write::<()>(&SESSION_DELETE, args![token_hash])
+            .await
+            .map(drop)
+    }
+
+    /// Deletes all sessions that began until now.
+    pub async fn sessions_end(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.db
+            .write::<()>(&SESSIONS_END, args![now])
             .await
             .map(drop)
     }

@@ -28,7 +28,12 @@ on_both_engines! {
         let page = ActionFilter { limit: 2, before: Some(ids[1]), ..Default::default() };
         assert_eq!(list(page).await, ids[2..4]);
         assert_eq!(list(ActionFilter { agent: Some("cursor".into()), ..all.clone() }).await, [ids[1]]);
-        assert_eq!(list(ActionFilter { namespace: Some("other".into()), ..all.clone() }).await, [ids[1]]);
+        let within = |namespaces: &[&str]| ActionFilter {
+            namespaces: Some(namespaces.iter().map(|name| (*name).to_owned()).collect()), ..all.clone()
+        };
+        assert_eq!(list(within(&["other"])).await, [ids[1]]);
+        assert_eq!(list(within(&["other", "nowhere", "shop"])).await.len(), ids.len());
+        assert!(list(within(&[])).await.is_empty());
         assert!(list(ActionFilter { cluster: Some("dev".into()), ..all.clone() }).await.is_empty());
         let states = vec![StateName::Checking, StateName::Pending];
         assert_eq!(list(ActionFilter { states, agent: Some("claude".into()), ..all.clone() }).await.len(), 4);

@@ -2,8 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Why;
+use crate::mcp::schema::{OrNull, drop_nulls};
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TicketLink {
@@ -20,11 +22,14 @@ pub struct Proposed {
     /// True: this very proposal was there already; no second one was made.
     pub existing: bool,
     /// SHA-256 of the statement that people are shown; null while `checking`.
+    #[schemars(with = "OrNull<String>")]
     pub digest: Option<String>,
     /// Where a person decides. Give it to your user.
     pub approval_url: Option<String>,
+    #[schemars(with = "OrNull<TicketLink>")]
     pub ticket: Option<TicketLink>,
     /// Until when people may decide; null while `checking`.
+    #[schemars(with = "OrNull<String>")]
     pub expires_at: Option<String>,
     /// Ask again after so many seconds; 0 when it has ended.
     pub poll_after_seconds: u32,
@@ -36,6 +41,20 @@ pub struct Proposed {
     pub warnings: Vec<String>,
     /// True: the cluster is a playground.
     pub simulated: bool,
+}
+
+impl Proposed {
+    /// The structured form. What comes with the executor's look is named also before: a null there
+    /// says "not yet", where a field that is missing could be one that this version does not know.
+    pub fn structured(&self) -> Value {
+        let mut body = serde_json::to_value(self).unwrap_or_default();
+        if let Value::Object(fields) = &mut body {
+            let awaited = |name: &str| ["digest", "ticket", "expires_at"].contains(&name);
+            fields.retain(|name, value| !value.is_null() || awaited(name));
+            fields.values_mut().for_each(drop_nulls);
+        }
+        body
+    }
 }
 
 #[derive(Debug, Serialize, JsonSchema)]

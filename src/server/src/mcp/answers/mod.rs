@@ -1,5 +1,6 @@
 //! What the tools give back: typed, with a schema, small. Every answer also has a text for models
-//! that read only text. Times are RFC 3339 in UTC. What is `None` here is left out of the answer.
+//! that read only text. Times are RFC 3339 in UTC. What is `None` here is left out of the answer, but
+//! for what a proposal still waits for.
 
 mod actions;
 pub mod bounds;
@@ -35,9 +36,13 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(text: String, body: &impl Serialize) -> Self {
+        Self::of(text, structured(body))
+    }
+
+    pub fn of(text: String, structured: Value) -> Self {
         Self {
             text,
-            structured: structured(body),
+            structured,
             action: None,
             outcome: "ok",
         }
@@ -51,7 +56,7 @@ impl Answer {
 }
 
 /// The structured form of an answer.
-pub fn structured(body: &impl Serialize) -> Value {
+fn structured(body: &impl Serialize) -> Value {
     let mut structured = serde_json::to_value(body).unwrap_or_default();
     drop_nulls(&mut structured);
     structured

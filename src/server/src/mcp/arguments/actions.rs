@@ -27,6 +27,9 @@ pub struct RestartPod {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct GetAction {
+    /// Not needed.
+    #[schemars(with = "Option<Cluster>")]
+    pub cluster: Option<String>,
     #[schemars(with = "ActionId")]
     pub action_id: String,
 }
@@ -67,6 +70,9 @@ pub enum StateWord {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct WaitForAction {
+    /// Not needed.
+    #[schemars(with = "Option<Cluster>")]
+    pub cluster: Option<String>,
     #[schemars(with = "ActionId")]
     pub action_id: String,
     /// How long to wait at most, in seconds; 30 if left out.
@@ -76,6 +82,9 @@ pub struct WaitForAction {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct CancelAction {
+    /// Not needed.
+    #[schemars(with = "Option<Cluster>")]
+    pub cluster: Option<String>,
     #[schemars(with = "ActionId")]
     pub action_id: String,
     /// Why you take it back, for the people who were asked.
