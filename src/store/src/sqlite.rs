@@ -27,6 +27,9 @@ use crate::error::from_sqlx;
 use crate::sql::{Args, Together, Value, Write};
 use crate::turns::{Changed, Done, Turns, Verb, Writer};
 
+/// Connections for reading, each with a thread and some 300 kB of its own. Reading keeps a CPU busy,
+/// so more of them would not read faster; some may be held by long searches of the log.
+const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often another process's commits are looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(10);
@@ -54,7 +57,7 @@ impl Sqlite {
             committed,
         };
         let readers = SqlitePoolOptions::new()
-            .max_connections(max_readers.clamp(1, 8))
+            .max_connections(max_readers.clamp(1, READERS))
             .acquire_timeout(BUSY_TIMEOUT)
             .test_before_acquire(false)
             .connect_lazy_with(reader(path));

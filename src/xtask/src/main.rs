@@ -1,5 +1,6 @@
-//! Developer commands: `cargo xtask test | demo | control-plane | bench`. Sets up what it needs.
+//! Developer commands: `cargo xtask test | demo | control-plane | bench | layout`. Sets up what it needs.
 
+mod layout;
 mod prerequisites;
 mod suite;
 
@@ -17,6 +18,7 @@ Developer commands of Countersign.
   cargo xtask demo [--walkthrough]   the try-out on simulated systems (also: cargo demo)
   cargo xtask control-plane          a real Kubernetes API server for a developer
   cargo xtask bench [NAME]           medians and ratios, release build
+  cargo xtask layout                 which functions run, for the linker (needs valgrind)
 
 `test` installs what is missing (Debian packages, as root) unless --no-install is given.";
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
             step("build", cargo(PROGRAMS)).and_then(|()| become_program("control-plane"))
         }
         ["bench", flags @ ..] => bench(flags),
+        ["layout"] => layout(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())
@@ -119,12 +122,24 @@ fn demo(flags: &[&str]) -> Result<()> {
 }
 
 fn bench(names: &[&str]) -> Result<()> {
-    let mut build = cargo(PROGRAMS);
-    build.arg("--release");
-    step("build", build)?;
+    release()?;
     let mut run = program("release", "bench");
     run.args(names);
     step("bench", run)
+}
+
+fn layout() -> Result<()> {
+    release()?;
+    layout::write(
+        &target().join("release"),
+        &root().join("src/server/layout.ld"),
+    )
+}
+
+fn release() -> Result<()> {
+    let mut build = cargo(PROGRAMS);
+    build.arg("--release");
+    step("build", build)
 }
 
 fn root() -> PathBuf {
@@ -150,11 +165,13 @@ fn become_program(name: &str) -> Result<()> {
 
 /// A program of ours, where cargo puts it.
 fn program(profile: &str, name: &str) -> Command {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let mut command = Command::new(target.join(profile).join(name));
+    let mut command = Command::new(target().join(profile).join(name));
     command.current_dir(root());
     command
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn step(name: &str, mut command: Command) -> Result<()> {
