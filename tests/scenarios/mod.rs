@@ -127,7 +127,10 @@ impl<'a> Scene<'a> {
         );
         let person = self.stack.li().await?;
         let page = strip(&person.get(&format!("/actions/{action}")).await?);
-        ensure!(page.contains(&sentence), "the page does not say it: {page}");
+        ensure!(
+            page.contains(&sentence) && page.contains(code),
+            "the page does not say it: {page}"
+        );
 
         let jira = &self.stack.jira;
         let key = self.ticket(action).await?;
@@ -143,6 +146,7 @@ impl<'a> Scene<'a> {
                 got.body["type"] == "action.outcome"
                     && data["action_id"] == action
                     && data["state"] == state
+                    && data["code"] == code
                     && reason.contains(&sentence)
             })
             .await

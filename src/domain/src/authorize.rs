@@ -21,6 +21,8 @@ use crate::statement::{ClusterRef, OwnerRef, Predicate, Statement};
 
 /// Clocks that differ by more than this are not compared at all.
 const SKEW: SignedDuration = SignedDuration::from_secs(5);
+/// By so much Jira's clock, which is compared with no other, may be behind for a "no" to count.
+pub const SKEW_OF_A_NO: SignedDuration = SignedDuration::from_mins(5);
 /// What was seen longer ago than this is looked at again.
 const FRESH: SignedDuration = SignedDuration::from_secs(10);
 /// Permission is short: the facts behind it grow old.
@@ -455,10 +457,15 @@ fn weigh_decisions(
         }
     }
     if let Some(moved) = evidence.jira {
-        // What was said before is an answer to something else.
-        let to_this = statement.admitted_at.duration_since(moved.at) <= SKEW;
+        // What was said before is an answer to something else. A "no" counts when in doubt: however far
+        // Jira's clock is behind, and from whoever could say it then.
+        let (skew, valid_at) = match moved.verb {
+            Verb::Reject => (SKEW_OF_A_NO, moved.at),
+            _ => (SKEW, evidence.now),
+        };
+        let to_this = statement.admitted_at.duration_since(moved.at) <= skew;
         let registry = evidence.registry;
-        let person = match registry.valid_jira_account(&moved.account, evidence.now) {
+        let person = match registry.valid_jira_account(&moved.account, valid_at) {
             Some(person) if to_this && !registry.is_jira_bot(&moved.account) => Some(person),
             _ => None,
         };

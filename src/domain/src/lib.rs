@@ -26,8 +26,8 @@ pub use action::{
 };
 pub use audit::{AuditEvent, Author, EventName};
 pub use authorize::{
-    Authorized, Evidence, JiraMove, LiveFacts, LivePod, StoredDecision, Verdict, authorize,
-    eligible,
+    Authorized, Evidence, JiraMove, LiveFacts, LivePod, SKEW_OF_A_NO, StoredDecision, Verdict,
+    authorize, eligible,
 };
 pub use canonical::{CanonicalError, Digest, canonical_json, digest_text};
 pub use clock::{Clock, ManualClock, SystemClock, to_millis};

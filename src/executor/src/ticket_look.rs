@@ -2,7 +2,7 @@
 //! it is not used at all; its pointer to the issue is held against the configuration and against
 //! the text that the statement renders to.
 
-use countersign_domain::{Code, JiraMove, Reason, Registry, Signed, Statement, Verb};
+use countersign_domain::{Code, JiraMove, Reason, Registry, SKEW_OF_A_NO, Signed, Statement, Verb};
 use countersign_integrations::jira::ticket::{TicketText, render_ticket};
 use countersign_integrations::jira::{
     ChangeEntry, IssueRecord, JiraError, JiraReader, edited_after_creation, latest_status_move,
@@ -12,7 +12,6 @@ use countersign_store::Ticket;
 use jiff::Timestamp;
 
 use crate::config::Jira;
-use crate::timing::SKEW;
 
 /// Can look at tickets.
 pub struct TicketLook {
@@ -50,9 +49,9 @@ impl Answer {
 
     /// What counts: a person's "no", whatever became of the ticket afterwards; else the latest
     /// move.
-    pub fn said(&self, registry: &Registry, now: Timestamp) -> Option<&JiraMove> {
+    pub fn said(&self, registry: &Registry) -> Option<&JiraMove> {
         let person = |moved: &&JiraMove| {
-            let owner = registry.valid_jira_account(&moved.account, now);
+            let owner = registry.valid_jira_account(&moved.account, moved.at);
             owner.is_some() && !registry.is_jira_bot(&moved.account)
         };
         self.declined.iter().find(person).or(self.moved.as_ref())
@@ -120,7 +119,7 @@ impl Expected {
         status_moves(log)
             .into_iter()
             .filter(|moved| self.declining.contains(&moved.to_status_id))
-            .filter(|moved| asked_at.duration_since(moved.at) <= SKEW)
+            .filter(|moved| asked_at.duration_since(moved.at) <= SKEW_OF_A_NO)
             .filter_map(|moved| {
                 let account = moved.author_account_id?;
                 (account != self.bot_account_id).then_some(JiraMove {
@@ -344,7 +343,7 @@ mod tests {
         let said = |status: &str, log: &[ChangeEntry]| {
             let answer = judge(&issue(status), log).unwrap();
             answer
-                .said(&registry, asked_at() + jiff::SignedDuration::from_mins(5))
+                .said(&registry)
                 .map(|moved| (moved.verb, moved.account.clone()))
         };
         let no = Some((Verb::Reject, "maria".to_owned()));
@@ -352,11 +351,16 @@ mod tests {
         assert_eq!(said("5", &undone), no);
         let reopened = [moved("6", "maria", 60), moved("3", "bob", 120)];
         assert_eq!(said("3", &reopened), no);
+        // Also of one who left afterwards, and though Jira's clock is behind.
+        let left = [moved("6", "left", 20), moved("5", "bob", 120)];
+        assert_eq!(said("5", &left), Some((Verb::Reject, "left".to_owned())));
+        let behind = [moved("6", "maria", -60), moved("5", "bob", 120)];
+        assert_eq!(said("5", &behind), no);
 
         // Nobody's account, the bot's, one of who has left, or from before the question: only what
         // stands counts.
         let yes = Some((Verb::Approve, "bob".to_owned()));
-        for (account, seconds) in [("stranger", 60), ("bot", 60), ("left", 60), ("maria", -60)] {
+        for (account, seconds) in [("stranger", 60), ("bot", 60), ("left", 60), ("maria", -600)] {
             let log = [moved("6", account, seconds), moved("5", "bob", 120)];
             assert_eq!(said("5", &log), yes, "{account}");
         }

@@ -129,7 +129,7 @@ pub async fn verify(executor: &Executor, claimed: &Claimed) -> Verified {
         executor_keys: &executor.own_keys,
         decisions: &claimed.decisions,
         attestation_keys: &executor.watched.attestation_keys(),
-        jira: ticket.said(&rules.registry, now),
+        jira: ticket.said(&rules.registry),
         live: &live,
         policy: &rules.policy,
         registry: &rules.registry,

@@ -1,6 +1,5 @@
 //! One listener: MCP, pages, the Jira webhook, health and metrics; and an orderly end.
 
-use std::future::IntoFuture as _;
 use std::time::Duration;
 
 use axum::Router;

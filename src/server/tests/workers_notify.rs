@@ -104,6 +104,7 @@ async fn people_are_told_by_both_receivers_and_a_failing_one_repeats_alone() {
     let outcome = webhook.got()[2].json();
     assert_eq!(outcome["data"]["state"], "succeeded");
     assert_eq!(outcome["data"]["reason"], "a replacement is Ready");
+    assert!(outcome["data"]["code"].is_string(), "{outcome}");
     let ids: std::collections::BTreeSet<String> = webhook
         .got()
         .iter()

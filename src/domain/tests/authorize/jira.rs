@@ -58,17 +58,21 @@ fn a_decline_by_who_has_left_or_of_before_the_question_stops_nothing() {
     };
     let early = |world: &mut World| {
         world.jira = moved("li-account", Verb::Reject);
-        world.jira.as_mut().unwrap().at = at("2026-11-22T01:59:54Z");
+        world.jira.as_mut().unwrap().at = at("2026-11-22T01:54:59Z");
     };
     for change in [left as fn(&mut World), early] {
         let mut world = World::new();
         change(&mut world);
         assert_eq!(world.run().unwrap().approvals()[0].person, "li");
     }
-    // Within what clocks may differ it counts.
+    // However far Jira's clock is behind, and although the person has left since, it counts.
     let mut world = World::new();
     world.jira = moved("li-account", Verb::Reject);
-    world.jira.as_mut().unwrap().at = at("2026-11-22T01:59:55Z");
+    world.jira.as_mut().unwrap().at = at("2026-11-22T01:55:00Z");
+    world.refuses(Code::WasRejected);
+    let mut world = World::new();
+    left(&mut world);
+    world.jira.as_mut().unwrap().at = at("2026-11-22T02:00:29Z");
     world.refuses(Code::WasRejected);
 }
 

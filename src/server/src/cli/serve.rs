@@ -114,12 +114,17 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
 /// Listens on a Unix socket for its owner alone. What a server left there when it ended is replaced:
 /// on that nobody answers.
 fn listen_locally(path: &Path) -> anyhow::Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
-        bail!(
+    match UnixStream::connect(path).map_err(|error| error.kind()) {
+        Err(ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
+        Ok(_) => bail!(
             "{} is in use: another server listens there. Stop it, or set `http.socket` to another \
              path",
             path.display()
-        );
+        ),
+        Err(error) => bail!(
+            "{} is not a socket of ours: {error}. Set `http.socket` to another path",
+            path.display()
+        ),
     }
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         std::fs::remove_file(path)

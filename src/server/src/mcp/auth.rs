@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,8 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::config::{ApiKey, Limits};
 
@@ -46,7 +49,16 @@ impl Caller {
 struct Key {
     hash: [u8; 32],
     config: ApiKey,
+    places: Arc<Semaphore>,
 }
+
+/// Requests of one key that are being answered. Each holds a connection, for as long as it waits for
+/// a person.
+const AT_ONCE: usize = 64;
+/// A sender that drips a request is let go.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// Largest request, in bytes.
+pub const LARGEST_BODY: usize = 256 << 10;
 
 /// The keys and the limits of one server.
 pub struct Gate {
@@ -73,6 +85,7 @@ impl Gate {
             Some(Key {
                 hash,
                 config: config.clone(),
+                places: Arc::new(Semaphore::new(AT_ONCE)),
             })
         });
         let a_minute = |count: u32| {
@@ -92,6 +105,13 @@ impl Gate {
     /// Counts one tool call. `Err` holds the time after which there is room again.
     pub fn count_call(&self, key_name: &str) -> Result<(), Duration> {
         count(&self.calls, key_name)
+    }
+
+    /// A place among the requests of a key that are being answered, given back when it is dropped.
+    fn place(&self, key_name: &str) -> Option<OwnedSemaphorePermit> {
+        let mut keys = self.keys.iter();
+        let key = keys.find(|key| key.config.name == key_name)?;
+        Arc::clone(&key.places).try_acquire_owned().ok()
     }
 
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, NoCaller> {
@@ -178,11 +198,7 @@ fn session(key_name: &str, headers: &HeaderMap) -> String {
 }
 
 /// Middleware: puts the [`Caller`] into the request, or answers 401 or 429.
-pub async fn authenticate(
-    State(gate): State<Arc<Gate>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub async fn authenticate(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let caller = match gate.caller(request.headers()) {
         Ok(caller) => caller,
         Err(reason) => return unauthorized(&reason),
@@ -190,8 +206,28 @@ pub async fn authenticate(
     if let Err(wait) = count(&gate.requests, &caller.key_name) {
         return too_many(&caller.key_name, wait);
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    let Some(_place) = gate.place(&caller.key_name) else {
+        return too_many(&caller.key_name, Duration::ZERO);
+    };
+    let (mut head, body) = request.into_parts();
+    let body = match timeout(BODY_WITHIN, to_bytes(body, LARGEST_BODY)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let sentence = "a request may have 256 KiB, and has to arrive whole";
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, "body", sentence);
+        }
+        Err(_) => {
+            let sentence = "the request did not arrive within 10 s";
+            return refused(StatusCode::REQUEST_TIMEOUT, "slow", sentence);
+        }
+    };
+    head.extensions.insert(caller);
+    next.run(Request::from_parts(head, body.into())).await
+}
+
+fn refused(status: StatusCode, error: &str, sentence: &str) -> Response {
+    let body = serde_json::json!({ "error": error, "message": sentence });
+    (status, axum::Json(body)).into_response()
 }
 
 fn unauthorized(reason: &NoCaller) -> Response {
@@ -273,6 +309,16 @@ mod tests {
                 )
             })
             .collect()
+    }
+
+    #[test]
+    fn one_key_cannot_wait_in_every_connection() {
+        let (gate, _) = gate();
+        let places: Vec<_> = std::iter::from_fn(|| gate.place("a")).take(1000).collect();
+        assert_eq!(places.len(), AT_ONCE);
+        assert!(gate.place("b").is_some(), "another key has its own");
+        drop(places);
+        assert!(gate.place("a").is_some());
     }
 
     #[test]

@@ -46,7 +46,6 @@ use reads::View;
 use tools::ToolName;
 
 /// Largest request. The longest argument has 2,000 characters.
-const LARGEST_BODY: usize = 256 << 10;
 
 const INSTRUCTIONS: &str = "Countersign lets you look at Kubernetes clusters and PROPOSE changes. \
     Read tools answer at once. restart_pod never restarts anything by itself: it stores a proposal \
@@ -164,7 +163,7 @@ impl Handler {
             config
                 .with_legacy_session_mode(false)
                 .with_json_response(true)
-                .with_max_request_body_bytes(LARGEST_BODY),
+                .with_max_request_body_bytes(auth::LARGEST_BODY),
         )
     }
 

@@ -19,10 +19,11 @@ use super::error::WebError;
 use super::pending::OPEN;
 use super::session::{self, SignedIn};
 use super::{Shared, Web};
+use crate::config;
 
-/// Each open stream costs a connection, and browsers open one a tab.
-const PER_SESSION: usize = 8;
-const IN_ALL: usize = 500;
+/// Each open stream costs a connection, and browsers open one a tab. Of one person, whatever the
+/// number of log-ins.
+const PER_PERSON: usize = 8;
 /// How often a page that shows the target looks again: with the cache's two seconds this keeps what
 /// it shows within five.
 const LOOK: Duration = Duration::from_secs(3);
@@ -32,33 +33,43 @@ const BURST: Duration = Duration::from_millis(25);
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Counts open streams.
-#[derive(Default, Clone)]
+#[derive(Clone)]
 pub(super) struct Streams {
     open: Arc<Mutex<HashMap<String, usize>>>,
+    in_all: usize,
 }
 
 /// One open stream's place; given back when it ends.
 struct Place {
     streams: Streams,
-    session: String,
+    person: String,
 }
 
 impl Streams {
-    fn enter(&self, session: &str) -> Result<Place, WebError> {
+    /// Half of the connections that one address may have, which behind a proxy is all that there are:
+    /// pages that follow leave room for those who decide.
+    pub(super) fn new(http: &config::Http) -> Self {
+        Self {
+            open: Arc::default(),
+            in_all: http.connections.min(http.connections_per_peer) as usize / 2,
+        }
+    }
+
+    fn enter(&self, person: &str) -> Result<Place, WebError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = open.values().sum();
-        let own = open.get(session).copied().unwrap_or(0);
-        if own >= PER_SESSION || all >= IN_ALL {
+        let own = open.get(person).copied().unwrap_or(0);
+        if own >= PER_PERSON || all >= self.in_all {
             return Err(WebError::TooMany {
                 sentence: "Too many pages follow at once. This one asks now and then instead."
                     .to_owned(),
                 wait_seconds: 5,
             });
         }
-        *open.entry(session.to_owned()).or_default() += 1;
+        *open.entry(person.to_owned()).or_default() += 1;
         Ok(Place {
             streams: self.clone(),
-            session: session.to_owned(),
+            person: person.to_owned(),
         })
     }
 }
@@ -70,10 +81,10 @@ impl Drop for Place {
             .open
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.session) {
+        if let Some(count) = open.get_mut(&self.person) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.session);
+                open.remove(&self.person);
             }
         }
     }
@@ -130,7 +141,7 @@ fn follow(
     let mut changes = web.app.store.changes();
     changes.mark_changed();
     let follow = Follow {
-        place: web.streams.enter(&who.token_hash)?,
+        place: web.streams.enter(&who.person)?,
         subject,
         last: None,
         changes,

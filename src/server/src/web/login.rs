@@ -1,6 +1,7 @@
 //! Log-in by local accounts, and log-out. An unknown account costs the same time as a wrong
 //! password; how often somebody may try is said by [`super::throttle`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::Argon2;
@@ -153,12 +154,13 @@ async fn password_fits(web: &Web, person: &str, given: SecretString) -> Result<b
     };
     let known = own.is_some();
     let hash = checked.password_hash.clone();
-    let _turn = web
-        .checks
-        .acquire()
+    let turn = Arc::clone(&web.checks)
+        .acquire_owned()
         .await
         .map_err(|_| WebError::Internal("closed"))?;
     let fits = tokio::task::spawn_blocking(move || {
+        // The turn is over when the check is, also when nobody waits for it any more.
+        let _turn = turn;
         let Ok(hash) = PasswordHash::new(hash.expose_secret()) else {
             tracing::error!("a configured password_hash is not an Argon2 PHC string");
             return false;

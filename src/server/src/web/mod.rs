@@ -44,7 +44,7 @@ struct Web {
     live: live::Cache,
     throttle: throttle::Throttle,
     /// Of passwords.
-    checks: Semaphore,
+    checks: Arc<Semaphore>,
     streams: events::Streams,
     refusals: decide::Refusals,
     searches: audit::Searches,
@@ -60,8 +60,8 @@ pub fn router(app: SharedApp) -> Router {
     let web: Shared = Arc::new(Web {
         live: live::Cache::default(),
         throttle: throttle::Throttle::default(),
-        checks: Semaphore::new(login::CHECKS),
-        streams: events::Streams::default(),
+        checks: Arc::new(Semaphore::new(login::CHECKS)),
+        streams: events::Streams::new(&app.loaded.config.http),
         refusals: decide::Refusals::default(),
         searches: audit::Searches::new(&app.loaded.config.database),
         seen: Mutex::default(),

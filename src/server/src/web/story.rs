@@ -21,6 +21,8 @@ pub(super) struct Headline {
     pub class: &'static str,
     pub title: String,
     pub sentence: String,
+    /// Why it is on hold or ended otherwise than wanted, in the word that all readers get.
+    pub code: Option<String>,
     /// Since when it is on hold; the sentence says why.
     pub held: Option<Moment>,
     /// A deadline, and what ends then.
@@ -51,10 +53,19 @@ pub(super) fn headline(
         at: held.since,
         now,
     });
+    let code = match &action.state {
+        _ if standing_of_state.is_unsigned() => None,
+        State::Failed { .. } | State::Indeterminate { .. } | State::Refused { .. } => {
+            signed.map(|record| one_line(&record.code, 40))
+        }
+        State::Denied { end } | State::Expired { end, .. } => Some(end.reason.code.to_string()),
+        state => state.held().map(|held| held.reason.code.to_string()),
+    };
     let line = |class, title: &str, sentence: String| Headline {
         class,
         title: title.to_owned(),
         sentence,
+        code: code.clone(),
         held: since,
         left: None,
     };
@@ -101,6 +112,7 @@ pub(super) fn headline(
                 },
                 title,
                 sentence: held("The executor checks everything once more, then acts."),
+                code,
                 held: since,
                 left: statement.map(|statement| {
                     (

@@ -241,6 +241,7 @@ fn compose(
     let change = one_line(&change, 600);
     let url = app.action_url(action.id);
     let registry = app.rules().registry;
+    let why = story::why(detail, moment, &app.executor_keys);
     let data = json!({
         "action_id": action.id.to_string(),
         "state": action.state.name().as_str(),
@@ -250,7 +251,8 @@ fn compose(
         "agent": one_line(&action.proposal.agent, 100),
         "url": url,
         "decide_by": signed.map(|signed| signed.body().decide_by.to_string()),
-        "reason": story::reason(detail, moment, &app.executor_keys),
+        "code": why.as_ref().and_then(|why| why.code.as_deref()),
+        "reason": why.as_ref().map(|why| why.message.as_str()),
         "simulated": app.clusters.get(&target.cluster).is_some_and(|cluster| cluster.simulated),
     });
     let mut sentence = match (kind, signed) {

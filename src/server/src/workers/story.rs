@@ -59,18 +59,31 @@ pub fn sentence(
     one_line(&text, 4 * CAP)
 }
 
-/// Why it ended so, for programs: the reason's message when there is one.
-pub fn reason(detail: &ActionDetail, moment: Moment, keys: &KeyRing) -> Option<String> {
+/// Why it ended so, for programs.
+pub struct Why {
+    pub code: Option<String>,
+    pub message: String,
+}
+
+/// `None`: it has not ended, or this moment is not its end.
+pub fn why(detail: &ActionDetail, moment: Moment, keys: &KeyRing) -> Option<Why> {
     let state = match moment {
         Moment::State(state) if state == detail.action.state.name() => state,
         _ => return None,
     };
-    let message = match evidence::record(detail, state, keys) {
-        Some(Ok(record)) => record.message,
-        Some(Err(_)) => "the stored outcome was not signed by the executor".to_owned(),
-        None => detail.action.state.end()?.reason.message.clone(),
+    let (code, message) = match evidence::record(detail, state, keys) {
+        Some(Ok(record)) => (Some(one_line(&record.code, 40)), record.message),
+        Some(Err(_)) => (
+            None,
+            "the stored outcome was not signed by the executor".to_owned(),
+        ),
+        None => {
+            let reason = &detail.action.state.end()?.reason;
+            (Some(reason.code.to_string()), reason.message.clone())
+        }
     };
-    Some(one_line(&message, CAP))
+    let message = one_line(&message, CAP);
+    Some(Why { code, message })
 }
 
 fn approved(detail: &ActionDetail, registry: &Registry) -> String {

@@ -5,7 +5,8 @@
 //! own credentials and its own registry, before anything runs.
 
 use countersign_domain::{
-    Channel, Person, Registry, Seat, StateName, Statement, Verb, eligible, one_line, seats_missing,
+    Channel, Person, Registry, SKEW_OF_A_NO, Seat, StateName, Statement, Verb, eligible, one_line,
+    seats_missing,
 };
 use countersign_store::DecisionRow;
 use jiff::{SignedDuration, Timestamp};
@@ -181,10 +182,15 @@ fn mover<'a>(moved: &Move, case: &Case<'a>) -> Result<&'a Person, String> {
     if case.registry.is_jira_bot(account) {
         return Err("it was moved by a bot, and bots decide nothing".to_owned());
     }
-    let owner = case.registry.valid_jira_account(account, case.now);
+    // A "no" stands, whatever became of the person since.
+    let at = match moved.verb {
+        Verb::Reject => moved.at,
+        _ => case.now,
+    };
+    let owner = case.registry.valid_jira_account(account, at);
     owner.ok_or_else(|| {
         format!(
-            "the Jira account {} belongs to nobody in the registry of approvers now",
+            "the Jira account {} belongs to nobody in the registry of approvers",
             one_line(account, 80)
         )
     })
@@ -192,7 +198,11 @@ fn mover<'a>(moved: &Move, case: &Case<'a>) -> Result<&'a Person, String> {
 
 /// It answers something else, yes or no.
 fn before_the_question(moved: &Move, case: &Case<'_>) -> bool {
-    case.statement.admitted_at.duration_since(moved.at) > SKEW
+    let skew = match moved.verb {
+        Verb::Reject => SKEW_OF_A_NO,
+        _ => SKEW,
+    };
+    case.statement.admitted_at.duration_since(moved.at) > skew
 }
 
 /// Whether this person's yes counts; why it does not.

@@ -192,7 +192,7 @@ fn each_guard_has_a_move_that_only_it_stops() {
             "belongs to nobody",
         ),
         (
-            moved(Some("M"), Reject, "01:59:00"),
+            moved(Some("M"), Reject, "01:54:00"),
             Pending,
             &[],
             None,
