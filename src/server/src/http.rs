@@ -24,15 +24,14 @@ const GRACE: Duration = Duration::from_secs(15);
 const SILENT: i64 = 30;
 
 /// What is served where, and what has to be flushed when serving ends.
-struct Assembled {
-    /// Everything.
-    everybody: Router,
+pub struct Assembled {
+    pub everybody: Router,
     /// MCP alone.
-    local: Router,
-    recorder: Recorder,
+    pub local: Router,
+    pub recorder: Recorder,
 }
 
-fn assemble(app: &SharedApp) -> Assembled {
+pub fn assemble(app: &SharedApp) -> Assembled {
     let mcp = mcp::endpoint(app.clone());
     let own = Router::new()
         .route("/readyz", get(readyz))

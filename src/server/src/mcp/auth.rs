@@ -57,7 +57,7 @@ struct Key {
 const AT_ONCE: usize = 64;
 /// A sender that drips a request is let go.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
-/// Largest request, in bytes.
+/// Largest request, in bytes. The longest argument has 2,000 characters.
 pub const LARGEST_BODY: usize = 256 << 10;
 
 /// The keys and the limits of one server.

@@ -45,8 +45,6 @@ use prompts::{Filled, PromptName};
 use reads::View;
 use tools::ToolName;
 
-/// Largest request. The longest argument has 2,000 characters.
-
 const INSTRUCTIONS: &str = "Countersign lets you look at Kubernetes clusters and PROPOSE changes. \
     Read tools answer at once. restart_pod never restarts anything by itself: it stores a proposal \
     that a person must approve on a web page or in the ticket, and a separate executor then checks \

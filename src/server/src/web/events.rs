@@ -108,7 +108,9 @@ struct Follow {
     changes: watch::Receiver<u64>,
     tick: Interval,
     until: Instant,
-    place: Place,
+    /// Hash of the session that asked, looked up again while the stream lasts.
+    session: String,
+    _place: Place,
     over: bool,
 }
 
@@ -141,7 +143,8 @@ fn follow(
     let mut changes = web.app.store.changes();
     changes.mark_changed();
     let follow = Follow {
-        place: web.streams.enter(&who.person)?,
+        _place: web.streams.enter(&who.person)?,
+        session: who.token_hash.clone(),
         subject,
         last: None,
         changes,
@@ -188,7 +191,7 @@ impl Follow {
                     }
                 }
                 _ = self.tick.tick() => {
-                    let session = session::by_hash(&self.web, &self.place.session).await;
+                    let session = session::by_hash(&self.web, &self.session).await;
                     session.ok().flatten()?;
                     if matches!(self.subject, Subject::Action(_)) {
                         return Some("look");

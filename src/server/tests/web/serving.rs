@@ -39,7 +39,7 @@ pub fn configure(folder: &Path) -> Loaded {
 
 /// Everything but the workers, until the app's shutdown.
 pub fn serve(app: &SharedApp, listener: TcpListener) {
-    let (router, _) = http::assemble(app);
+    let router = http::assemble(app).everybody;
     let stop = app.shutdown.clone();
     tokio::spawn(countersign_listener::serve(
         listener,
