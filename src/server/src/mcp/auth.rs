@@ -54,7 +54,7 @@ struct Key {
 
 /// Requests of one key that are being answered. Each holds a connection, for as long as it waits for
 /// a person.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
 /// A sender that drips a request is let go.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// Largest request, in bytes. The longest argument has 2,000 characters.
