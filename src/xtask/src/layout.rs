@@ -20,14 +20,14 @@ pub fn write(release: &Path, script: &Path) -> Result<()> {
     let stage = Stage::new(release)?;
     let start = stage.seen("start")?;
     let calls = stage.seen("calls")?;
+    let names = names(&stage.server)?;
+    let start = patterns(&start, &names);
     ensure!(
         start.len() > 1_000,
         "only {} functions were seen in a start",
         start.len()
     );
-    let twins = twins(&stage.server)?;
-    let start = patterns(&start, &twins);
-    let calls: Vec<String> = patterns(&calls, &twins)
+    let calls: Vec<String> = patterns(&calls, &names)
         .difference(&start)
         .cloned()
         .collect();
@@ -60,35 +60,33 @@ fn line(text: &mut String, name: &str) -> std::fmt::Result {
     writeln!(text, "    *(.text.{name} .text.unlikely.{name})")
 }
 
-/// With all names that the code of these functions has: its section bears one of them.
-fn patterns(seen: &BTreeSet<String>, twins: &HashMap<String, Vec<String>>) -> BTreeSet<String> {
-    let all = seen.iter().flat_map(|name| {
-        let twins = twins.get(name).into_iter().flatten();
-        std::iter::once(name).chain(twins)
-    });
-    all.map(|name| pattern(name)).collect()
+/// Of what was seen that which is the program's own, with all names that its code has: its section
+/// bears one of them.
+fn patterns(seen: &BTreeSet<String>, names: &HashMap<String, Vec<String>>) -> BTreeSet<String> {
+    let own = seen.iter().filter_map(|name| names.get(name));
+    own.flatten().map(|name| pattern(name)).collect()
 }
 
-/// The names of each function whose code serves several: equal functions are made one.
-fn twins(program: &Path) -> Result<HashMap<String, Vec<String>>> {
+/// For each function of the program all names of its code: equal functions are made one.
+fn names(program: &Path) -> Result<HashMap<String, Vec<String>>> {
     let output = Command::new("nm").arg(program).output().context("nm")?;
     ensure!(output.status.success(), "nm cannot read the program");
     let text = String::from_utf8(output.stdout)?;
-    let mut by_address: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut by_address: HashMap<&str, Vec<String>> = HashMap::new();
     for line in text.lines() {
         if let [address, kind, name] = line.split_whitespace().collect::<Vec<_>>()[..]
             && matches!(kind, "t" | "T" | "w" | "W")
         {
-            by_address.entry(address).or_default().push(name);
+            by_address.entry(address).or_default().push(name.to_owned());
         }
     }
-    let several = by_address.into_values().filter(|names| names.len() > 1);
-    Ok(several
+    let all = by_address.into_values();
+    Ok(all
         .flat_map(|names| {
-            let all: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             names
+                .clone()
                 .into_iter()
-                .map(move |name| (name.to_owned(), all.clone()))
+                .map(move |name| (name, names.clone()))
         })
         .collect())
 }
@@ -137,61 +135,36 @@ impl Stage {
         let profile = std::fs::read_to_string(&file)
             .with_context(|| format!("valgrind wrote no {}", file.display()))?;
         std::fs::remove_file(&file)?;
-        Ok(functions(&profile, &self.server.display().to_string()))
+        Ok(functions(&profile))
     }
 }
 
-/// The functions of one program in a profile of callgrind. Its format gives each name once, with a
-/// number: `ob=(3) /path/of/program`, `fn=(17) name`, later only `fn=(17)`; what is called stands in
-/// `cob=` and `cfn=`, which share the numbers.
-fn functions(profile: &str, program: &str) -> BTreeSet<String> {
-    let mut objects = Vec::new();
-    let mut names = Vec::new();
-    let mut object = None;
-    let mut found = BTreeSet::new();
+/// The functions in a profile of callgrind. Its format gives each name once, with a number:
+/// `fn=(17) name`, later only `fn=(17)`; what is called stands in `cfn=`, which shares the numbers. Which
+/// program a function is of it does not say for sections of other names than `.text`.
+fn functions(profile: &str) -> BTreeSet<String> {
+    let mut names: HashMap<&str, &str> = HashMap::new();
+    let mut ran = BTreeSet::new();
     for line in profile.lines() {
-        let Some((key, value)) = line.split_once('=') else {
+        let Some((key @ ("fn" | "cfn"), value)) = line.split_once('=') else {
             continue;
         };
-        match key {
-            "ob" | "cob" => {
-                let number = numbered(value, &mut objects);
-                if key == "ob" {
-                    object = number;
-                }
-            }
-            "fn" | "cfn" => {
-                let number = numbered(value, &mut names);
-                let of_program = object.and_then(|object| objects.get(object));
-                if key == "fn" && of_program.is_some_and(|object: &String| object == program) {
-                    found.extend(number);
-                }
-            }
-            _ => {}
+        let Some((number, name)) = value.split_once(')') else {
+            continue;
+        };
+        if let Some(name) = name.strip_prefix(' ') {
+            names.insert(number, name);
+        }
+        if key == "fn" {
+            ran.insert(number);
         }
     }
-    let name = |number: usize| {
-        let name = names.get(number)?;
-        // A function that calls itself is `name'2`.
-        let name = name.split('\'').next()?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-        (!name.is_empty() && !name.starts_with("0x") && name.chars().all(plain))
-            .then(|| name.to_owned())
-    };
-    found.into_iter().filter_map(name).collect()
-}
-
-/// The number in `(17) name`; the name, where it stands there, is kept.
-fn numbered(value: &str, names: &mut Vec<String>) -> Option<usize> {
-    let (number, name) = value.strip_prefix('(')?.split_once(')')?;
-    let number: usize = number.parse().ok()?;
-    if let Some(name) = name.strip_prefix(' ') {
-        if names.len() <= number {
-            names.resize(number + 1, String::new());
-        }
-        names[number] = name.trim().to_owned();
-    }
-    Some(number)
+    let named = ran.iter().filter_map(|number| names.get(number));
+    // A function that calls itself is `name'2`.
+    named
+        .filter_map(|name| name.split('\'').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The name with `*` for what differs between builds: in Rust's names (v0 mangling) the mark of a
@@ -240,29 +213,24 @@ mod tests {
     }
 
     #[test]
-    fn only_what_ran_in_the_program_is_named() {
+    fn what_ran_is_named_and_what_was_only_called_from_there_is_not() {
         let profile = "\
 ob=(1) /lib/libc.so.6
 fn=(1) memcpy
-16 5
-ob=(2) /x/countersign
-fn=(2) main
 16 5
 cfn=(3) _RNvCs1_1a1b
 calls=1 0
 16 9
 fn=(3)
 16 5
-cob=(1)
 cfn=(4) malloc
 calls=1 0
 16 9
 fn=(5) walk'2
 16 1
-fn=(6) 0x0000000000003430
 ";
-        let found = functions(profile, "/x/countersign");
+        let found = functions(profile);
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
-        assert_eq!(found, ["_RNvCs1_1a1b", "main", "walk"]);
+        assert_eq!(found, ["_RNvCs1_1a1b", "memcpy", "walk"]);
     }
 }
