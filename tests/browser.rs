@@ -85,12 +85,7 @@ async fn a_person_approves_on_a_phone_and_sees_it_verified() {
         "a stranger sees no action"
     );
     looks(&browser, &axe, "login").await;
-    browser.type_into("input[name=person]", "li").await.unwrap();
-    browser
-        .type_into("input[name=password]", &stack.secrets.li_password)
-        .await
-        .unwrap();
-    browser.click("main form button").await.unwrap();
+    log_in(&browser, &stack).await;
     browser.until_text(&pod.name, SOON).await.unwrap();
     assert_eq!(
         browser.url().await.unwrap(),
@@ -198,6 +193,16 @@ fn signal(process: u32, name: &str) {
     assert!(kill.unwrap().success());
 }
 
+/// Li, on the log-in page that a stranger is sent to.
+async fn log_in(browser: &Browser, stack: &Stack) {
+    browser.type_into("input[name=person]", "li").await.unwrap();
+    browser
+        .type_into("input[name=password]", &stack.secrets.li_password)
+        .await
+        .unwrap();
+    browser.click("main form button").await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_seen_a_while_ago_is_not_called_live() {
     let mut stack = Stack::start(Options::default()).await.unwrap();
@@ -207,12 +212,7 @@ async fn what_was_seen_a_while_ago_is_not_called_live() {
     let address = proposed.unwrap().str("approval_url").to_owned();
     let browser = Browser::start().await.unwrap();
     browser.open(&address).await.unwrap();
-    browser.type_into("input[name=person]", "li").await.unwrap();
-    browser
-        .type_into("input[name=password]", &stack.secrets.li_password)
-        .await
-        .unwrap();
-    browser.click("main form button").await.unwrap();
+    log_in(&browser, &stack).await;
     browser.until_text("live · ", SOON).await.unwrap();
 
     // The server freezes: no stream, no fragment, no word about it.

@@ -213,3 +213,37 @@ fn ports_and_files_are_those_of_the_configurations() {
     }
     assert!(exposed.is_empty(), "nobody listens on {exposed:?}");
 }
+
+/// Release builds are linked with the list (decision 9), and no test makes one.
+#[test]
+fn the_linker_takes_the_list_of_functions_that_run_and_puts_them_side_by_side() {
+    let mangling = ["-C", "symbol-mangling-version=v0"];
+    let asked = format!("rustflags = [\"{}\", \"{}\"]", mangling[0], mangling[1]);
+    assert!(read(".cargo/config.toml").contains(&asked), "{asked}");
+    let list = root().join("src/server/layout.ld").canonicalize().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program) = (folder.path().join("main.rs"), folder.path().join("main"));
+    std::fs::write(&source, "fn main() { println!(\"runs\"); }\n").unwrap();
+    let linked = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args(["--edition", "2024"])
+        .args(mangling)
+        .arg(format!("-Clink-arg=-T{}", list.display()))
+        .arg(&source)
+        .arg("-o")
+        .arg(&program)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&linked.stderr);
+    assert!(linked.status.success(), "{told}");
+    let ran = Command::new(&program).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "runs\n");
+    // The standard library's start is in every Rust program, and on the list.
+    let names = Command::new("nm").arg("-n").arg(&program).output().unwrap();
+    let names = String::from_utf8(names.stdout).unwrap();
+    let place = |name: &str| {
+        let line = names.lines().position(|line| line.contains(name));
+        line.unwrap_or_else(|| panic!("no {name} in the program"))
+    };
+    let listed = place("3std2rt19lang_start_internal");
+    assert!(listed < place(" _start"), "the list comes before the rest");
+}

@@ -147,7 +147,7 @@ impl Registry {
     }
 
     /// The person who owns this Jira account, if valid at that time: who has left says nothing more,
-    /// not even no.
+    /// not even no. What was said before stands, so a "no" is looked at as of when it was said.
     pub fn valid_jira_account(&self, account: &str, at: Timestamp) -> Option<&Person> {
         let owner = self.by_jira_account(account)?;
         self.valid_person(&owner.id, at)

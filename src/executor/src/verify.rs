@@ -120,7 +120,6 @@ pub async fn verify(executor: &Executor, claimed: &Claimed) -> Verified {
         date_read_at: time.read_at,
     };
     let rules = executor.watched.rules();
-    let now = executor.clock.now();
     let since = Instant::now();
     let verdict = authorize(Evidence {
         action_id: claimed.action.id,
@@ -133,7 +132,7 @@ pub async fn verify(executor: &Executor, claimed: &Claimed) -> Verified {
         live: &live,
         policy: &rules.policy,
         registry: &rules.registry,
-        now,
+        now: executor.clock.now(),
     });
     match verdict {
         Ok(authorized) => last_look(executor, authorized, since).await,

@@ -1,7 +1,8 @@
 //! An HTTP/1.1 listener that strangers cannot exhaust: connections are counted, in all and of each
-//! peer, and a request's head has bounds in time and size. How long a body may take is for whoever
-//! reads it; how long an answer takes is nobody's business here.
+//! peer, and a request's head has bounds in time and size. A body's are for whoever reads it, with
+//! [`whole`]; how long an answer takes is nobody's business here.
 
+mod body;
 mod places;
 
 use std::io::ErrorKind;
@@ -23,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
-use places::Places;
+pub use body::{Incomplete, whole};
+pub use places::{Place, Places};
 
 /// Largest head of a request; a larger one is answered 431.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -61,7 +63,7 @@ impl Default for Bounds {
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     // Made into what serves once, and not for each request.
     let router: Router = router.with_state(());
-    let places = Places::new(bounds);
+    let places = Places::new(bounds.connections, bounds.per_peer);
     let connections = TaskTracker::new();
     let mut told: Option<Instant> = None;
     loop {
@@ -78,7 +80,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
                 continue;
             }
         };
-        let Some(place) = places.enter(peer.ip()) else {
+        let Some(place) = places.enter(network_of(peer.ip())) else {
             if told.is_none_or(|at| at.elapsed() > TOLD_EVERY) {
                 told = Some(Instant::now());
                 tracing::warn!(%peer, "a connection was turned away: too many are open");
@@ -149,5 +151,19 @@ pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
         address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::network_of;
+
+    #[test]
+    fn one_network_is_one_peer() {
+        let of = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8::1"));
+        assert_eq!(of("::ffff:10.0.0.2"), of("10.0.0.2"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 }

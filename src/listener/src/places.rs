@@ -1,69 +1,74 @@
-//! Who has how many connections.
+//! Who holds how many of something that is short.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Bounds, network_of};
-
+/// So many places in all, and so many of them for each.
 #[derive(Clone)]
-pub(crate) struct Places {
-    bounds: Bounds,
-    taken: Arc<Mutex<Taken>>,
+pub struct Places<K> {
+    in_all: usize,
+    each: usize,
+    taken: Arc<Mutex<Taken<K>>>,
 }
 
-#[derive(Default)]
-struct Taken {
+struct Taken<K> {
     all: usize,
-    by_peer: HashMap<IpAddr, usize>,
+    by_holder: HashMap<K, usize>,
 }
 
-/// One connection's place; given back when it ends.
-pub(crate) struct Place {
-    places: Places,
-    peer: IpAddr,
+/// One place; given back when it is dropped.
+pub struct Place<K: Eq + Hash> {
+    taken: Arc<Mutex<Taken<K>>>,
+    holder: K,
 }
 
-impl Places {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+impl<K: Clone + Eq + Hash> Places<K> {
+    #[must_use]
+    pub fn new(in_all: usize, each: usize) -> Self {
+        let taken = Taken {
+            all: 0,
+            by_holder: HashMap::new(),
+        };
         Self {
-            bounds,
-            taken: Arc::default(),
+            in_all,
+            each,
+            taken: Arc::new(Mutex::new(taken)),
         }
     }
 
     /// `None`: there are too many.
-    pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
-        let peer = network_of(peer);
-        let mut taken = self.lock();
-        let own = taken.by_peer.get(&peer).copied().unwrap_or(0);
-        if taken.all >= self.bounds.connections || own >= self.bounds.per_peer {
+    #[must_use]
+    pub fn enter(&self, holder: K) -> Option<Place<K>> {
+        let mut taken = lock(&self.taken);
+        let own = taken.by_holder.get(&holder).copied().unwrap_or(0);
+        if taken.all >= self.in_all || own >= self.each {
             return None;
         }
         taken.all += 1;
-        taken.by_peer.insert(peer, own + 1);
+        taken.by_holder.insert(holder.clone(), own + 1);
         Some(Place {
-            places: self.clone(),
-            peer,
+            taken: Arc::clone(&self.taken),
+            holder,
         })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = lock(&self.taken);
         taken.all -= 1;
-        if let Some(own) = taken.by_peer.get_mut(&self.peer) {
+        if let Some(own) = taken.by_holder.get_mut(&self.holder) {
             *own -= 1;
             if *own == 0 {
-                taken.by_peer.remove(&self.peer);
+                taken.by_holder.remove(&self.holder);
             }
         }
     }
+}
+
+fn lock<K>(taken: &Mutex<Taken<K>>) -> MutexGuard<'_, Taken<K>> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -71,24 +76,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_counted_in_all_and_of_each_peer_and_given_back() {
-        let places = Places::new(Bounds {
-            connections: 3,
-            per_peer: 2,
-            ..Bounds::default()
-        });
-        let enter = |peer: &str| places.enter(peer.parse().unwrap());
-        let first = enter("2001:db8::1").unwrap();
-        let second = enter("2001:db8::2").unwrap();
-        assert!(enter("2001:db8::3").is_none(), "one network, one peer");
-        let third = enter("10.0.0.1").unwrap();
-        assert!(enter("10.0.0.2").is_none(), "no more in all");
+    fn places_are_counted_in_all_and_for_each_and_given_back() {
+        let places = Places::new(3, 2);
+        let first = places.enter("li").unwrap();
+        let second = places.enter("li").unwrap();
+        assert!(places.enter("li").is_none(), "both of hers are taken");
+        let third = places.enter("omar").unwrap();
+        assert!(places.enter("ann").is_none(), "no more in all");
         drop(third);
-        let third = enter("::ffff:10.0.0.2").unwrap();
+        let third = places.enter("ann").unwrap();
         drop(first);
-        assert!(enter("2001:db8::3").is_some());
+        assert!(places.enter("li").is_some());
         drop(third);
         drop(second);
-        assert!(places.lock().by_peer.is_empty() && places.lock().all == 0);
+        let taken = lock(&places.taken);
+        assert!(taken.by_holder.is_empty() && taken.all == 0);
     }
 }

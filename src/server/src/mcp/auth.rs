@@ -4,19 +4,18 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use constant_time_eq::constant_time_eq_n;
 use countersign_domain::Clock;
+use countersign_listener::Incomplete;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use crate::config::{ApiKey, Limits};
 
@@ -207,16 +206,18 @@ pub async fn authenticate(State(gate): State<Arc<Gate>>, request: Request, next:
         return too_many(&caller.key_name, wait);
     }
     let Some(_place) = gate.place(&caller.key_name) else {
-        return too_many(&caller.key_name, Duration::ZERO);
+        let sentence =
+            "so many requests with this key are being answered already: wait for one of them";
+        return refused(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", sentence);
     };
     let (mut head, body) = request.into_parts();
-    let body = match timeout(BODY_WITHIN, to_bytes(body, LARGEST_BODY)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
+    let body = match countersign_listener::whole(body, LARGEST_BODY, BODY_WITHIN).await {
+        Ok(body) => body,
+        Err(Incomplete::TooLarge) => {
             let sentence = "a request may have 256 KiB, and has to arrive whole";
             return refused(StatusCode::PAYLOAD_TOO_LARGE, "body", sentence);
         }
-        Err(_) => {
+        Err(Incomplete::TooSlow) => {
             let sentence = "the request did not arrive within 10 s";
             return refused(StatusCode::REQUEST_TIMEOUT, "slow", sentence);
         }

@@ -1,14 +1,13 @@
 //! Streams that tell a page to fetch its fragment again. They carry no content: what a person may
 //! see is decided where the fragment is made.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use countersign_domain::{ActionId, StateName};
+use countersign_listener::{Place, Places};
 use countersign_store::ActionFilter;
 use futures::Stream;
 use futures::stream::unfold;
@@ -32,62 +31,11 @@ const BURST: Duration = Duration::from_millis(25);
 /// Then the browser connects again, with whatever session it has by then.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// Counts open streams.
-#[derive(Clone)]
-pub(super) struct Streams {
-    open: Arc<Mutex<HashMap<String, usize>>>,
-    in_all: usize,
-}
-
-/// One open stream's place; given back when it ends.
-struct Place {
-    streams: Streams,
-    person: String,
-}
-
-impl Streams {
-    /// Half of the connections that one address may have, which behind a proxy is all that there are:
-    /// pages that follow leave room for those who decide.
-    pub(super) fn new(http: &config::Http) -> Self {
-        Self {
-            open: Arc::default(),
-            in_all: http.connections.min(http.connections_per_peer) as usize / 2,
-        }
-    }
-
-    fn enter(&self, person: &str) -> Result<Place, WebError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = open.values().sum();
-        let own = open.get(person).copied().unwrap_or(0);
-        if own >= PER_PERSON || all >= self.in_all {
-            return Err(WebError::TooMany {
-                sentence: "Too many pages follow at once. This one asks now and then instead."
-                    .to_owned(),
-                wait_seconds: 5,
-            });
-        }
-        *open.entry(person.to_owned()).or_default() += 1;
-        Ok(Place {
-            streams: self.clone(),
-            person: person.to_owned(),
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self
-            .streams
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.person) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.person);
-            }
-        }
-    }
+/// Half of the connections that one address may have, which behind a proxy is all that there are:
+/// pages that follow leave room for those who decide.
+pub(super) fn streams(http: &config::Http) -> Places<String> {
+    let connections = http.connections.min(http.connections_per_peer);
+    Places::new(connections as usize / 2, PER_PERSON)
 }
 
 /// What a stream watches.
@@ -110,7 +58,7 @@ struct Follow {
     until: Instant,
     /// Hash of the session that asked, looked up again while the stream lasts.
     session: String,
-    _place: Place,
+    _place: Place<String>,
     over: bool,
 }
 
@@ -138,12 +86,17 @@ fn follow(
     who: &SignedIn,
     subject: Subject,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, WebError> {
+    let place = web.streams.enter(who.person.clone());
+    let place = place.ok_or_else(|| WebError::TooMany {
+        sentence: "Too many pages follow at once. This one asks now and then instead.".to_owned(),
+        wait_seconds: 5,
+    })?;
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut changes = web.app.store.changes();
     changes.mark_changed();
     let follow = Follow {
-        _place: web.streams.enter(&who.person)?,
+        _place: place,
         session: who.token_hash.clone(),
         subject,
         last: None,

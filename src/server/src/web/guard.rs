@@ -4,13 +4,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
-use tokio::time::timeout;
+use countersign_listener::Incomplete;
 use url::Url;
 
 use super::error::WebError;
@@ -89,10 +88,10 @@ pub(super) async fn check(
 /// The request with its form, whoever sends it: the one place where the pages wait for a body.
 async fn whole(request: Request) -> Result<Request, WebError> {
     let (head, body) = request.into_parts();
-    match timeout(FORM_WITHIN, to_bytes(body, LARGEST_FORM)).await {
-        Ok(Ok(body)) => Ok(Request::from_parts(head, body.into())),
-        Ok(Err(_)) => Err(WebError::TooLarge),
-        Err(_) => Err(WebError::TooSlow),
+    match countersign_listener::whole(body, LARGEST_FORM, FORM_WITHIN).await {
+        Ok(body) => Ok(Request::from_parts(head, body.into())),
+        Err(Incomplete::TooLarge) => Err(WebError::TooLarge),
+        Err(Incomplete::TooSlow) => Err(WebError::TooSlow),
     }
 }
 

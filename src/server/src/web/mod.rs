@@ -29,6 +29,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use countersign_domain::ActionId;
+use countersign_listener::Places;
 use tokio::sync::Semaphore;
 
 use crate::app::SharedApp;
@@ -45,7 +46,8 @@ struct Web {
     throttle: throttle::Throttle,
     /// Of passwords.
     checks: Arc<Semaphore>,
-    streams: events::Streams,
+    /// Pages that follow, by person.
+    streams: Places<String>,
     refusals: decide::Refusals,
     searches: audit::Searches,
     /// Who was noted as having seen what, by this process; the audit log is the record.
@@ -61,7 +63,7 @@ pub fn router(app: SharedApp) -> Router {
         live: live::Cache::default(),
         throttle: throttle::Throttle::default(),
         checks: Arc::new(Semaphore::new(login::CHECKS)),
-        streams: events::Streams::new(&app.loaded.config.http),
+        streams: events::streams(&app.loaded.config.http),
         refusals: decide::Refusals::default(),
         searches: audit::Searches::new(&app.loaded.config.database),
         seen: Mutex::default(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use countersign_integrations::jira::webhook::{SIGNATURE_HEADER, Signature, SignatureError};
+use countersign_listener::Incomplete;
 use http::{Request, StatusCode};
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
@@ -83,15 +84,15 @@ async fn receive(State(receiver): State<Receiver>, request: Request<Body>) -> Re
             "too many webhooks at once; send it again",
         );
     };
-    let body = match tokio::time::timeout(READ_WITHIN, to_bytes(body, BODY_CAP)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
+    let body = match countersign_listener::whole(body, BODY_CAP, READ_WITHIN).await {
+        Ok(body) => body,
+        Err(Incomplete::TooLarge) => {
             return say(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "the body is larger than 1 MiB",
             );
         }
-        Err(_) => {
+        Err(Incomplete::TooSlow) => {
             return say(
                 StatusCode::REQUEST_TIMEOUT,
                 "the body did not arrive in time",

@@ -248,14 +248,18 @@ async fn every_tool_takes_the_cluster_and_an_action_is_in_its_own() {
     );
 }
 
+/// The policy allows what is in `shop`; now also what is in `billing`.
+fn allow_billing(world: &World) {
+    let policy = std::fs::read_to_string(world.folder.path().join("policy.toml")).unwrap();
+    let both = policy.replace("[\"shop\"]", "[\"shop\", \"billing\"]");
+    let both = countersign_domain::Policy::from_toml(&both).unwrap();
+    world.app.rules.write().unwrap().policy = std::sync::Arc::new(both);
+}
+
 #[tokio::test]
 async fn a_narrow_keys_list_is_as_if_the_rest_did_not_exist() {
     let world = World::start().await;
-    let both = std::fs::read_to_string(world.folder.path().join("policy.toml")).unwrap();
-    let both = both.replace("[\"shop\"]", "[\"shop\", \"billing\"]");
-    world.app.rules.write().unwrap().policy = countersign_domain::Policy::from_toml(&both)
-        .map(std::sync::Arc::new)
-        .unwrap();
+    allow_billing(&world);
     let (wide, narrow) = (world.client(KEY).await, world.client(NARROW_KEY).await);
     let list = async |client: &Client| {
         let answer = call(client, "list_actions", json!({"limit": 1})).await;
@@ -435,11 +439,7 @@ async fn a_success_that_the_executor_did_not_sign_is_not_reported() {
 #[tokio::test]
 async fn a_key_of_one_namespace_learns_nothing_from_anothers_idempotency_key() {
     let world = World::start().await;
-    let both = std::fs::read_to_string(world.folder.path().join("policy.toml")).unwrap();
-    let both = both.replace("[\"shop\"]", "[\"shop\", \"billing\"]");
-    world.app.rules.write().unwrap().policy = countersign_domain::Policy::from_toml(&both)
-        .map(std::sync::Arc::new)
-        .unwrap();
+    allow_billing(&world);
     let (wide, narrow) = (world.client(KEY).await, world.client(NARROW_KEY).await);
     let arguments = json!({"namespace": "billing", "pod": "ledger-1-zzzzz", "reason": "loops",
         "idempotency_key": "k-1"});
