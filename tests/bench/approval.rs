@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use countersign_control_plane::eventually;
 use countersign_store::testing::{Role, Tamper};
 use countersign_tests::stack::cluster::{Cluster, Pod};
@@ -25,11 +25,24 @@ const LEASE: SignedDuration = SignedDuration::from_secs(30);
 /// etcd's newest revision at most every 100 ms: a list right after another one and a write waits for
 /// that, whoever asks, and neither side should pay for the other.
 const REST: Duration = Duration::from_millis(150);
+/// Between the end of one action and the tap for the next: far less than a person takes.
+const TAP: Duration = Duration::from_millis(500);
 /// From an approval to the look at its lease, so that the look does not disturb the execution.
 const LATER: Duration = Duration::from_millis(60);
 
-/// Actions of each kind: with the bare calls before, and by themselves.
+/// Actions decided in each way.
 const ACTIONS: usize = 30;
+
+/// What comes before a decision.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// The bare calls for the same pod, with a rest before and after.
+    BareCalls,
+    /// A person's pause, if a short one.
+    Pause,
+    /// Nothing: the end of another action, a few milliseconds ago.
+    Nothing,
+}
 
 /// Propose over HTTP, admission, and from the decision to the eviction, on both engines. The ticket
 /// may answer too, so each execution looks at it.
@@ -40,7 +53,7 @@ pub async fn on_the_playground() -> Result<Vec<Line>> {
             engine,
             ..Options::default()
         };
-        let times = Times::measure(options, 2 * ACTIONS).await?;
+        let times = Times::measure(options, &[Before::Pause, Before::Nothing]).await?;
         let name = engine_name(engine);
         let propose = |beside: &str| format!("http.propose beside {beside}, {name}");
         lines.extend([
@@ -59,15 +72,19 @@ pub async fn on_the_playground() -> Result<Vec<Line>> {
                 &times.decided_to_sent,
             )
             .wanted(Target::P99 { below: 100.0 }),
+            Line::of(
+                format!("the same right after another action, {name}"),
+                "ms",
+                &times.one_after_the_other,
+            ),
         ]);
     }
     Ok(lines)
 }
 
-/// From the claim to the eviction beside the bare calls, for every other action. Before the others
-/// the bench asks the API server nothing and rests for nothing: from their decisions to their
-/// evictions is what an approver waits for. Decided on the page alone: a look at Jira is no call to
-/// the API server.
+/// From the claim to the eviction beside the bare calls; and from the decision to the eviction, which
+/// is what an approver waits for, where the bench asks the API server nothing before. Decided on the
+/// page alone: a look at Jira is no call to the API server.
 pub async fn on_the_control_plane() -> Result<Vec<Line>> {
     let policy = settings::policy("15m", "5m", "20s").replace(r#"["web", "jira"]"#, r#"["web"]"#);
     let mut lines = Vec::new();
@@ -79,7 +96,8 @@ pub async fn on_the_control_plane() -> Result<Vec<Line>> {
             policy: policy.clone(),
             ..Options::default()
         };
-        let times = Times::measure(options, 2 * ACTIONS).await?;
+        let ways = [Before::BareCalls, Before::Pause, Before::Nothing];
+        let times = Times::measure(options, &ways).await?;
         let name = engine_name(engine);
         lines.extend([
             Line::of(
@@ -101,6 +119,11 @@ pub async fn on_the_control_plane() -> Result<Vec<Line>> {
                 &times.decided_to_sent,
             )
             .wanted(Target::P99 { below: 100.0 }),
+            Line::of(
+                format!("the same right after another action, real API server, {name}"),
+                "ms",
+                &times.one_after_the_other,
+            ),
         ]);
     }
     Ok(lines)
@@ -121,41 +144,40 @@ struct Times {
     propose: Samples,
     admitted: Samples,
     decided_to_sent: Samples,
+    one_after_the_other: Samples,
     claimed_to_sent: Samples,
     bare: Samples,
 }
 
 impl Times {
-    async fn measure(mut options: Options, count: usize) -> Result<Self> {
+    async fn measure(mut options: Options, ways: &[Before]) -> Result<Self> {
         // The default of 60 would hold back the actions after the first minute's share.
         let no_hurry = ("COUNTERSIGN_EXECUTOR__ADMISSIONS_PER_MINUTE", "6000");
         options
             .executor_env
             .push((no_hurry.0.to_owned(), no_hurry.1.to_owned()));
         let mut stack = Stack::start(options).await?;
-        let measured = Self::of(&stack, count)
-            .await
-            .with_context(|| stack.logs())?;
+        let measured = Self::of(&stack, ways).await.with_context(|| stack.logs())?;
         stack.stop().await?;
         Ok(measured)
     }
 
-    async fn of(stack: &Stack, count: usize) -> Result<Self> {
+    async fn of(stack: &Stack, ways: &[Before]) -> Result<Self> {
         let mut times = Self::default();
         let caller = Caller::new(stack)?;
-        let pods = crashing(&stack.cluster, count).await?;
+        let pods = crashing(&stack.cluster, ways.len() * ACTIONS).await?;
         let mut actions = Vec::new();
         for pod in &pods {
             actions.push(times.propose(&caller, pod).await?);
         }
-        let decided = times.decide(stack, &caller, &pods, &actions).await?;
+        let decided = times.decide(stack, &caller, &pods, &actions, ways).await?;
         let sent = evictions(&stack.cluster).await?;
         for (
             pod,
             Decided {
                 claim,
                 ended,
-                beside_bare,
+                before,
             },
         ) in pods.iter().zip(decided)
         {
@@ -166,12 +188,11 @@ impl Times {
             times
                 .admitted
                 .push(between(at("action.proposed")?, at("action.admitted")?));
-            if beside_bare {
-                times.claimed_to_sent.push(between(claim, sent));
-            } else {
-                times
-                    .decided_to_sent
-                    .push(between(at("action.approved")?, sent));
+            let decided = between(at("action.approved")?, sent);
+            match before {
+                Before::BareCalls => times.claimed_to_sent.push(between(claim, sent)),
+                Before::Pause => times.decided_to_sent.push(decided),
+                Before::Nothing => times.one_after_the_other.push(decided),
             }
         }
         Ok(times)
@@ -197,14 +218,14 @@ impl Times {
         Ok(action)
     }
 
-    /// Approves one action after the other, on a real API server every other one with the bare
-    /// calls for its pod before.
+    /// Approves one action after the other, in each of these ways in turn.
     async fn decide(
         &mut self,
         stack: &Stack,
         caller: &Caller,
         pods: &[Pod],
         actions: &[String],
+        ways: &[Before],
     ) -> Result<Vec<Decided>> {
         let url = stack.database_url(Role::Admin);
         let database = Tamper::open(&url)
@@ -219,12 +240,16 @@ impl Times {
             bare = Some(calls);
         }
         let mut decided = Vec::new();
-        for (index, (pod, action)) in pods.iter().zip(actions).enumerate() {
-            let bare = bare.as_ref().filter(|_| index % 2 == 0);
-            if let Some(bare) = bare {
-                tokio::time::sleep(REST).await;
-                self.bare.push(bare.calls(NAMESPACE, &pod.name).await?);
-                tokio::time::sleep(REST).await;
+        for ((pod, action), before) in pods.iter().zip(actions).zip(ways.iter().cycle()) {
+            match (before, &bare) {
+                (Before::BareCalls, Some(bare)) => {
+                    tokio::time::sleep(REST).await;
+                    self.bare.push(bare.calls(NAMESPACE, &pod.name).await?);
+                    tokio::time::sleep(REST).await;
+                }
+                (Before::BareCalls, None) => bail!("bare calls are for the real API server"),
+                (Before::Pause, _) => tokio::time::sleep(TAP).await,
+                (Before::Nothing, _) => {}
             }
             li.approve(action, "seen the crash loop").await?;
             tokio::time::sleep(LATER).await;
@@ -234,7 +259,7 @@ impl Times {
             decided.push(Decided {
                 claim,
                 ended,
-                beside_bare: bare.is_some(),
+                before: *before,
             });
         }
         Ok(decided)
@@ -246,7 +271,7 @@ struct Decided {
     claim: Timestamp,
     /// As the AI reads it.
     ended: Value,
-    beside_bare: bool,
+    before: Before,
 }
 
 /// When the executor asked the store for this action: its lease tells.

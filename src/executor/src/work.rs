@@ -64,12 +64,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         () = stop.cancelled() => return Ok(()),
     };
     let watched = Arc::new(Watched::start(Arc::clone(&config), attestation)?);
-    let database = connect::database(&config, &stop).await?;
-    let store = database.executor();
     let tickets = config.jira.as_ref().map(TicketLook::new).transpose()?;
     let reader = connect::reader(&config);
     let capabilities =
         cluster::capabilities(connect::access(&config), &config.cluster.register_namespace).await?;
+    // Last of what may fail: from here on it is closed whatever happens.
+    let database = connect::database(&config, &stop).await?;
+    let store = database.executor();
     let beat = Beat {
         store: store.clone(),
         watched: Arc::clone(&watched),

@@ -1,12 +1,12 @@
 //! Opening a database: which engine, which schema version, and the two ports.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -83,8 +83,8 @@ impl Database {
         let changes = watch::Sender::new(0);
         let engine = match &address {
             Address::Sqlite(path) => {
-                let mut writer = sqlite::connect(path, options.create).await?;
-                address.prepare(&mut writer, options.migrate).await?;
+                let (create, migrate) = (options.create, options.migrate);
+                let writer = address.writer(path, create, migrate).await?;
                 let readers = options.max_connections;
                 Engine::Sqlite(Sqlite::start(path, writer, readers, changes.clone()))
             }
@@ -123,8 +123,7 @@ impl Database {
         let address = &self.0.address;
         match address {
             Address::Sqlite(path) => {
-                let mut connection = sqlite::connect(path, false).await?;
-                address.prepare(&mut connection, true).await?;
+                let connection = address.writer(path, false, true).await?;
                 connection.close().await.ok();
             }
             Address::Postgres { options, .. } => {
@@ -281,6 +280,43 @@ impl Address {
             url: shown,
             options: Box::new(options),
         })
+    }
+
+    /// A writing connection to a SQLite file with the schema that is needed. Processes that open a
+    /// new file at once get in each other's way while it is turned to write-ahead logging, which
+    /// SQLite refuses at once whatever the busy timeout is: tried again for as long as that.
+    async fn writer(
+        &self,
+        path: &Path,
+        create: bool,
+        migrate: bool,
+    ) -> Result<SqliteConnection, StoreError> {
+        let started = Instant::now();
+        loop {
+            match self.try_writer(path, create, migrate).await {
+                Err(StoreError::Locked) if started.elapsed() < sqlite::BUSY_TIMEOUT => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_writer(
+        &self,
+        path: &Path,
+        create: bool,
+        migrate: bool,
+    ) -> Result<SqliteConnection, StoreError> {
+        let mut connection = sqlite::connect(path, create).await?;
+        match self.prepare(&mut connection, migrate).await {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                // Or the process could end before the log beside the file is removed.
+                connection.close().await.ok();
+                Err(error)
+            }
+        }
     }
 
     async fn connect(&self, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {

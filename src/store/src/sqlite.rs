@@ -30,7 +30,8 @@ use crate::turns::{Changed, Done, Turns, Verb, Writer};
 /// Connections for reading, each with a thread and some 300 kB of its own. Reading keeps a CPU busy,
 /// so more of them would not read faster; some may be held by long searches of the log.
 const READERS: u32 = 4;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection waits for the others, and opening for other processes that open.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often another process's commits are looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(10);
 

@@ -56,23 +56,24 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
     let shutdown = stop_signal(options.exit_with_parent)?;
     let database = open_database(&loaded, migrates(&loaded)?).await?;
     let keys = &loaded.config.keys;
-    let attestor = keys::read_or_make(&loaded.path(&keys.file), &OsEntropy)?;
-    if let Some(public) = &keys.public_file {
-        keys::publish(&attestor, &loaded.path(public))?;
-    }
     let store = database.server();
     let prepared = async {
+        let attestor = keys::read_or_make(&loaded.path(&keys.file), &OsEntropy)?;
+        if let Some(public) = &keys.public_file {
+            keys::publish(&attestor, &loaded.path(public))?;
+        }
         let file = loaded.path(&keys.executor_public_key_file);
         let executor_keys = keys::executor_keys(&file, &shutdown).await?;
         if options.end_sessions {
             store.sessions_end(SystemClock.now()).await?;
         }
+        let metrics = countersign_telemetry::Metrics::install()?;
         // Last: whoever can connect waits for an answer.
         let socket = loaded.config.http.socket.as_ref();
         let socket = socket.map(|path| listen_locally(&loaded.path(path)));
-        anyhow::Ok((executor_keys, socket.transpose()?))
+        anyhow::Ok((attestor, executor_keys, socket.transpose()?, metrics))
     };
-    let (executor_keys, socket) = match prepared.await {
+    let (attestor, executor_keys, socket, metrics) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => {
             database.close().await;
@@ -91,7 +92,7 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
         executor_keys,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
-        metrics: Some(countersign_telemetry::Metrics::install()?),
+        metrics: Some(metrics),
         external_url,
         shutdown,
         loaded,

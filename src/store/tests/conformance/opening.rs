@@ -148,10 +148,13 @@ async fn a_read_only_file_a_folder_and_something_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_processes_may_migrate_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_, url) = at(&folder);
-    for opened in join_all((0..6).map(|_| Database::open(&url, options()))).await {
-        opened.unwrap().close().await;
+    // Each file is made once, so a race has as many chances as there are files.
+    for _ in 0..30 {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, url) = at(&folder);
+        for opened in join_all((0..6).map(|_| Database::open(&url, options()))).await {
+            opened.unwrap().close().await;
+        }
     }
     let cluster = ThrowawayPostgres::shared().await;
     let name = cluster.empty_database().await.unwrap();
