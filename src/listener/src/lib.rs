@@ -1,10 +1,12 @@
 //! An HTTP/1.1 listener that strangers cannot exhaust: connections are counted, in all and of each
-//! peer, and a request's head has bounds in time and size. A body's are for whoever reads it, with
-//! [`whole`]; how long an answer takes is nobody's business here.
+//! peer, a request's head has bounds in time and size, and an answer has to be taken. A body's bounds are
+//! for whoever reads it, with [`whole`]; how long an answer takes to make is nobody's business here.
 
+mod answer;
 mod body;
-mod places;
+mod crowd;
 
+use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -20,12 +22,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
+use answer::Answer;
 pub use body::{Incomplete, whole};
-pub use places::{Place, Places};
+use crowd::{Crowd, Seat};
 
 /// Largest head of a request; a larger one is answered 431.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -41,10 +45,12 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 pub struct Bounds {
     /// Open at once, in all. Each is a file descriptor, and at worst a head's size of memory.
     pub connections: usize,
-    /// Of these, those of one peer: an IPv4 address, or the 2^64 IPv6 addresses of one network.
+    /// Of these, those of one peer: an IPv4 address, or one network of IPv6 addresses.
     pub per_peer: usize,
     /// Until a new connection has sent its first head.
     pub first_head: Duration,
+    /// Until a peer that takes nothing of its answer is given up.
+    pub untaken: Duration,
 }
 
 impl Default for Bounds {
@@ -54,6 +60,7 @@ impl Default for Bounds {
             connections: 900,
             per_peer: 300,
             first_head: Duration::from_secs(10),
+            untaken: Duration::from_secs(20),
         }
     }
 }
@@ -63,7 +70,7 @@ impl Default for Bounds {
 pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     // Made into what serves once, and not for each request.
     let router: Router = router.with_state(());
-    let places = Places::new(bounds.connections, bounds.per_peer);
+    let crowd = Crowd::new(bounds.connections, bounds.per_peer);
     let connections = TaskTracker::new();
     let mut told: Option<Instant> = None;
     loop {
@@ -80,18 +87,15 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
                 continue;
             }
         };
-        let Some(place) = places.enter(network_of(peer.ip())) else {
+        let Some(seat) = crowd.enter(network_of(peer.ip())) else {
             if told.is_none_or(|at| at.elapsed() > TOLD_EVERY) {
                 told = Some(Instant::now());
-                tracing::warn!(%peer, "a connection was turned away: too many are open");
+                tracing::warn!(%peer, "a connection was turned away: too many are open and none is idle");
             }
             continue;
         };
-        let connection = connection(stream, peer, router.clone(), bounds, stop.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(place);
-        });
+        let (router, stop) = (router.clone(), stop.clone());
+        connections.spawn(connection(stream, peer, seat, router, bounds, stop));
     }
     drop(listener);
     connections.close();
@@ -109,6 +113,7 @@ fn is_its_own(error: &std::io::Error) -> bool {
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
+    seat: Seat,
     router: Router,
     bounds: Bounds,
     stop: CancellationToken,
@@ -123,33 +128,47 @@ async fn connection(
     let answer = service_fn(|mut request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().call(request)
+        let (answer, _busy) = (router.clone().call(request), seat.busy());
+        async {
+            let answer = answer.await?;
+            Ok::<_, Infallible>(answer.map(|body| Answer { body, _busy }))
+        }
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(bounds.untaken));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Box::pin(stream)), answer);
     let (mut served, mut first_head) = (pin!(served), pin!(first_head));
-    let mut stopping = false;
+    let mut ending = false;
     loop {
         tokio::select! {
             // Errors are the peer's: it broke off, or does not speak HTTP.
             _ = served.as_mut() => return,
             () = first_head.as_mut() => return,
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
+            () = seat.leave.cancelled(), if !ending => {
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
+                ending = true;
+                served.as_mut().graceful_shutdown();
+            }
+            () = stop.cancelled(), if !ending => {
+                ending = true;
                 served.as_mut().graceful_shutdown();
             }
         }
     }
 }
 
-/// What stands for an address when somebody is counted: whoever has one IPv6 address has 2^64.
+/// What stands for an address when somebody is counted: whoever has one IPv6 address has 2^64 at
+/// least, and at home usually 256 times as many (RIPE-690: a /56).
 #[must_use]
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 72 << 72).into()),
         address => address,
     }
 }
@@ -161,8 +180,8 @@ mod tests {
     #[test]
     fn one_network_is_one_peer() {
         let of = |text: &str| network_of(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
-        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8::1"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8:0:ff::2"));
+        assert_ne!(of("2001:db8:0:100::1"), of("2001:db8::1"));
         assert_eq!(of("::ffff:10.0.0.2"), of("10.0.0.2"));
         assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }

@@ -4,16 +4,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::routing::get;
+use axum::extract::{ConnectInfo, Request};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::routing::{get, post};
 use countersign_listener::{Bounds, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +31,8 @@ struct Served {
     task: JoinHandle<()>,
     /// A slow answer was begun.
     begun: Arc<Notify>,
+    /// Requests that were answered.
+    answered: Arc<AtomicUsize>,
 }
 
 async fn start(bounds: Bounds) -> Served {
@@ -41,9 +46,21 @@ async fn start(bounds: Bounds) -> Served {
         sleep(Duration::from_millis(1500)).await;
         "late"
     };
+    let unread = async || {
+        yield_now().await;
+        StatusCode::NO_CONTENT
+    };
+    let answered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answered);
     let router = Router::new()
         .route("/", get(peer))
-        .route("/slow", get(slow));
+        .route("/slow", get(slow))
+        .route("/unread", post(unread))
+        .route("/large", get(async || vec![b'x'; 64 << 20]))
+        .layer(from_fn(move |request: Request, next: Next| {
+            count.fetch_add(1, Ordering::Relaxed);
+            next.run(request)
+        }));
     let stop = CancellationToken::new();
     let task = tokio::spawn(serve(listener, router, bounds, stop.clone()));
     Served {
@@ -51,6 +68,7 @@ async fn start(bounds: Bounds) -> Served {
         stop,
         task,
         begun,
+        answered,
     }
 }
 
@@ -132,20 +150,81 @@ async fn one_peer_cannot_take_all_connections() {
     let mut held = Vec::new();
     for _ in 0..3 {
         let mut stream = served.connect("127.0.0.1").await;
-        stream.write_all(WHOLE.as_bytes()).await.unwrap();
-        until(&mut stream, "127.0.0.1").await;
+        stream.write_all(SLOW.as_bytes()).await.unwrap();
+        timeout(SOON, served.begun.notified()).await.unwrap();
         held.push(stream);
     }
     assert_eq!(served.ask("127.0.0.1").await, "", "its share is used up");
     assert!(served.ask("127.0.0.2").await.ends_with("127.0.0.2"));
-    // What is given back can be had again.
-    drop(held.pop());
-    let ask = async {
-        while served.ask("127.0.0.1").await.is_empty() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(SOON, ask).await.unwrap();
+    // Once one of them has its answer it may go for the next.
+    for stream in &mut held {
+        until(stream, "late").await;
+    }
+    assert!(served.ask("127.0.0.1").await.ends_with("127.0.0.1"));
+    assert_eq!(rest(&mut held[0]).await, "", "idle for longest");
+    held[1].write_all(WHOLE.as_bytes()).await.unwrap();
+    until(&mut held[1], "127.0.0.1").await;
+}
+
+#[tokio::test]
+async fn who_is_idle_makes_room_for_others() {
+    let served = start(Bounds {
+        connections: 3,
+        per_peer: 2,
+        ..Bounds::default()
+    })
+    .await;
+    let mut held = Vec::new();
+    for from in ["127.0.0.1", "127.0.0.2", "127.0.0.2"] {
+        let mut stream = served.connect(from).await;
+        stream.write_all(WHOLE.as_bytes()).await.unwrap();
+        until(&mut stream, from).await;
+        held.push(stream);
+    }
+    assert!(served.ask("127.0.0.3").await.ends_with("127.0.0.3"));
+    assert_eq!(rest(&mut held[1]).await, "", "of those who had most");
+    for (index, from) in [(0, "127.0.0.1"), (2, "127.0.0.2")] {
+        held[index].write_all(WHOLE.as_bytes()).await.unwrap();
+        until(&mut held[index], from).await;
+    }
+    // Also who connected and has said nothing yet.
+    let served = start(Bounds {
+        connections: 1,
+        first_head: Duration::from_secs(3600),
+        ..Bounds::default()
+    })
+    .await;
+    let mut silent = served.connect("127.0.0.1").await;
+    assert!(served.ask("127.0.0.2").await.ends_with("127.0.0.2"));
+    assert_eq!(rest(&mut silent).await, "");
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_given_up() {
+    let served = start(Bounds {
+        untaken: Duration::from_millis(300),
+        ..Bounds::default()
+    })
+    .await;
+    let ask = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut idle = served.connect("127.0.0.1").await;
+    idle.write_all(ask.as_bytes()).await.unwrap();
+    let mut slow = served.connect("127.0.0.1").await;
+    slow.write_all(ask.as_bytes()).await.unwrap();
+    // Slower than the answer is made, but it goes on.
+    let mut taken = 0;
+    let mut buffer = vec![0; 8 << 20];
+    while taken < 64 << 20 {
+        sleep(Duration::from_millis(100)).await;
+        let read = timeout(SOON, slow.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_ne!(read, 0, "given up after {taken} bytes");
+        taken += read;
+    }
+    // What is in the sockets' buffers may still come; not all of the answer.
+    assert!(rest(&mut idle).await.len() < 32 << 20);
 }
 
 #[tokio::test]
@@ -162,4 +241,39 @@ async fn a_stop_finishes_what_was_begun_and_waits_for_nothing_else() {
     assert_eq!(rest(&mut idle).await, "");
     timeout(SOON, served.task).await.unwrap().unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
+}
+
+/// Whoever asks without end and takes no answer is read no further once the sockets are full, also
+/// where an answer has no body, or where nobody read the request's.
+#[tokio::test]
+async fn answers_that_nobody_takes_do_not_pile_up() {
+    for request in [
+        WHOLE,
+        "HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+        "POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
+    ] {
+        let served = start(Bounds::default()).await;
+        let mut stream = served.connect("127.0.0.1").await;
+        let many = request.repeat(1000);
+        let flood = async { while stream.write_all(many.as_bytes()).await.is_ok() {} };
+        let stands_still = async {
+            let mut before = 0;
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                let answered = served.answered.load(Ordering::Relaxed);
+                if answered > 0 && answered == before {
+                    break;
+                }
+                before = answered;
+            }
+        };
+        let both = async {
+            tokio::select! {
+                () = flood => panic!("the connection was ended"),
+                () = stands_still => {}
+            }
+        };
+        timeout(SOON, both).await.expect("answers pile up");
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, RwLock};
 
 use anyhow::{Context as _, bail};
 use countersign_config::SecretSource;
-use countersign_domain::{Clock as _, OsEntropy, SystemClock};
+use countersign_domain::{OsEntropy, SystemClock};
 use countersign_integrations::kubernetes::{CacheSettings, ClusterReads, KubeReader};
 use countersign_store::{Database, OpenOptions};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -65,7 +65,7 @@ pub async fn serve(file: &Path, options: Options) -> anyhow::Result<()> {
         let file = loaded.path(&keys.executor_public_key_file);
         let executor_keys = keys::executor_keys(&file, &shutdown).await?;
         if options.end_sessions {
-            store.sessions_end(SystemClock.now()).await?;
+            store.sessions_end().await?;
         }
         let metrics = countersign_telemetry::Metrics::install()?;
         // Last: whoever can connect waits for an answer.

@@ -274,6 +274,11 @@ impl Bridge {
         if !self.folder.socket().exists() {
             return Reply::Unreachable;
         }
+        // Each time: somebody else may have made it since.
+        if let Err(error) = self.folder.belongs_to_its_owner() {
+            tracing::warn!("{error}");
+            return Reply::Unreachable;
+        }
         let Ok(key) = Folder::api_key(&self.folder.key_file()) else {
             return Reply::Unreachable;
         };

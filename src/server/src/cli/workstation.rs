@@ -15,7 +15,7 @@
 //! stands behind it: whoever answers there is the user who owns the folder. A port is anybody's
 //! who takes it while our server does not run, so `stdio` sends its key to no port.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -102,17 +102,30 @@ impl Folder {
         self.join("client/api-key")
     }
 
-    /// That nobody else can put anything into the folder, where it is there.
+    /// That the folder, where it is there, is this user's, and that nobody else can put anything into
+    /// it. Of a link both count: whose it is, and whose is what it leads to.
     pub fn belongs_to_its_owner(&self) -> anyhow::Result<()> {
-        let Ok(found) = std::fs::metadata(&self.0) else {
-            return Ok(());
-        };
-        let mode = found.permissions().mode() & 0o777;
+        let us = rustix::process::geteuid().as_raw();
+        let shown = self.0.display();
+        let mut mode = 0;
+        for found in [
+            std::fs::symlink_metadata(&self.0),
+            std::fs::metadata(&self.0),
+        ] {
+            let Ok(found) = found else { return Ok(()) };
+            if found.uid() != us {
+                bail!(
+                    "the data folder {shown} belongs to another user (uid {}): name one of your \
+                     own with --data-dir",
+                    found.uid()
+                );
+            }
+            mode = found.permissions().mode() & 0o777;
+        }
         if mode & 0o022 != 0 {
             bail!(
-                "others may write to the data folder {} (mode {mode:03o}): chmod 700 it, or name \
-                 another one with --data-dir",
-                self.0.display()
+                "others may write to the data folder {shown} (mode {mode:03o}): chmod 700 it, or \
+                 name another one with --data-dir"
             );
         }
         Ok(())
@@ -279,7 +292,32 @@ fn executor_config(setup: &Setup, database: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{chown, lchown, symlink};
+
     use super::*;
+
+    #[test]
+    fn a_folder_or_link_of_another_user_is_refused() {
+        let refused = |path: &Path| {
+            let checked = Folder(path.to_owned()).belongs_to_its_owner();
+            checked.is_err_and(|error| error.to_string().contains("belongs to another user"))
+        };
+        let data = tempfile::tempdir().unwrap();
+        let (own, link) = (data.path().join("own"), data.path().join("link"));
+        make_folder(&own).unwrap();
+        assert!(!refused(&own) && !refused(&data.path().join("missing")));
+        symlink(&own, &link).unwrap();
+        assert!(!refused(&link));
+        if !rustix::process::geteuid().is_root() {
+            // Only root can give anything away; what is root's is another's.
+            assert!(refused(Path::new("/")));
+            return;
+        }
+        lchown(&link, Some(1), None).unwrap();
+        assert!(refused(&link), "it could lead elsewhere by the next look");
+        chown(&own, Some(1), None).unwrap();
+        assert!(refused(&own));
+    }
 
     #[test]
     fn both_configurations_can_be_used_and_the_second_start_keeps_secrets_and_rules() {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use countersign_domain::{ActionId, StateName};
-use countersign_listener::{Place, Places};
 use countersign_store::ActionFilter;
 use futures::Stream;
 use futures::stream::unfold;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::error::WebError;
 use super::pending::OPEN;
+use super::places::{Place, Places};
 use super::session::{self, SignedIn};
 use super::{Shared, Web};
 use crate::config;

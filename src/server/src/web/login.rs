@@ -16,7 +16,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use countersign_domain::{AuditEvent, Author, EventName};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::error::WebError;
 use super::present::Chrome;
@@ -26,6 +26,10 @@ use crate::peer;
 
 /// Checks at once: each takes about 20 MB and a core.
 pub(super) const CHECKS: usize = 2;
+
+/// A failure is answered so long after the request, whatever it cost: what is written down differs
+/// between names that are known and names that are not.
+const FAILED_AFTER: Duration = Duration::from_millis(300);
 
 fn too_many(wait: Duration) -> WebError {
     let wait_seconds = wait.as_secs() + 1;
@@ -86,14 +90,13 @@ pub(super) async fn submit(
     extensions: Extensions,
     form: Result<Form<Credentials>, FormRejection>,
 ) -> Result<Response, WebError> {
+    let began = Instant::now();
     let Form(given) =
         form.map_err(|_| WebError::BadRequest("Enter your name and your password.".to_owned()))?;
     let person = given.person.trim().to_owned();
     let trusted = &web.app.loaded.config.http.trusted_proxies;
     let peer = peer::of(&extensions, &headers, trusted);
-    web.throttle
-        .count(&person, peer, Instant::now())
-        .map_err(too_many)?;
+    web.throttle.count(&person, peer, began).map_err(too_many)?;
     let next = local_path(&given.next);
     let now = web.app.clock.now();
     let event = |name, actor: &str| {
@@ -129,9 +132,10 @@ pub(super) async fn submit(
         if let Some(failed) = failed {
             web.app.store.audit(failed).await?;
         }
+        sleep_until(began + FAILED_AFTER).await;
         return Ok((StatusCode::UNAUTHORIZED, page(&web, next, true)?).into_response());
     }
-    web.throttle.forgive(&person, peer);
+    web.throttle.forgive(&person, peer, Instant::now());
     // A secret that was known before the log-in must not be worth anything after it.
     if let Some(before) = session::current(&web, &headers).await? {
         session::end(&web, &before.token_hash).await?;

@@ -15,6 +15,7 @@ mod live;
 mod login;
 mod notes;
 mod pending;
+mod places;
 mod present;
 mod session;
 mod statement;
@@ -29,12 +30,12 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 use countersign_domain::ActionId;
-use countersign_listener::Places;
 use tokio::sync::Semaphore;
 
 use crate::app::SharedApp;
 use error::WebError;
 pub(crate) use guard::names_us;
+use places::Places;
 
 /// Forms are small: a reason, a digest, a token.
 const LARGEST_FORM: usize = 16 * 1024;

@@ -1,6 +1,7 @@
 //! How often somebody may try to log in. Failures are counted for each name at a peer and for each
-//! peer, so that nobody locks others out from elsewhere; tries are counted in all. What is refused by
-//! one of the three counts for none.
+//! peer, so that nobody locks others out from elsewhere; tries are counted in all, those from where
+//! somebody logged in before apart from those of strangers. What is refused by one of the three counts
+//! for none.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -33,6 +34,8 @@ const ALL: Rate = Rate {
     at_once: 60,
     every: Duration::from_millis(200),
 };
+/// So many peers from where somebody logged in are remembered, the latest.
+const FRIENDS: usize = 1000;
 /// Failures of names that nobody has are noted no more often than this.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
 
@@ -61,7 +64,10 @@ pub(super) struct Throttle {
 struct Counted {
     names: HashMap<u64, Instant>,
     peers: HashMap<u64, Instant>,
-    all: Option<Instant>,
+    strangers: Option<Instant>,
+    friends: Option<Instant>,
+    /// When somebody last logged in from there.
+    logged_in: HashMap<u64, Instant>,
     unknown: Unknown,
 }
 
@@ -81,10 +87,14 @@ impl Throttle {
         now: Instant,
     ) -> Result<(), Duration> {
         let (name, peer) = self.keys(name, peer);
-        let mut counted = self.lock();
+        let counted = &mut *self.lock();
         let names = NAME.one_more(counted.names.get(&name).copied(), now)?;
         let peers = PEER.one_more(counted.peers.get(&peer).copied(), now)?;
-        counted.all = Some(ALL.one_more(counted.all, now)?);
+        let all = match counted.logged_in.contains_key(&peer) {
+            true => &mut counted.friends,
+            false => &mut counted.strangers,
+        };
+        *all = Some(ALL.one_more(*all, now)?);
         if counted.names.len() + counted.peers.len() > 1000 {
             counted.names.retain(|_, until| *until > now);
             counted.peers.retain(|_, until| *until > now);
@@ -94,10 +104,17 @@ impl Throttle {
         Ok(())
     }
 
-    /// A try that proved right was no failure.
-    pub(super) fn forgive(&self, name: &str, peer: Option<IpAddr>) {
+    /// A try that proved right was no failure, and whoever else tries from there is no stranger.
+    pub(super) fn forgive(&self, name: &str, peer: Option<IpAddr>, now: Instant) {
         let (name, peer) = self.keys(name, peer);
         let mut counted = self.lock();
+        counted.logged_in.insert(peer, now);
+        if counted.logged_in.len() > FRIENDS {
+            let oldest = counted.logged_in.iter().min_by_key(|(_, at)| **at);
+            if let Some(oldest) = oldest.map(|(peer, _)| *peer) {
+                counted.logged_in.remove(&oldest);
+            }
+        }
         let sooner = |until: &mut Instant, rate: &Rate| {
             *until = until.checked_sub(rate.every).unwrap_or(*until);
         };
@@ -157,7 +174,7 @@ mod tests {
         let later = now + NAME.every;
         throttle.count("li", here, later).unwrap();
         throttle.count("li", here, later).unwrap_err();
-        throttle.forgive("li", here);
+        throttle.forgive("li", here, later);
         throttle.count("li", here, later).unwrap();
 
         let neighbours = (at("2001:db8::1"), at("2001:db8::2"));
@@ -179,15 +196,42 @@ mod tests {
         };
         assert_eq!(tries(at("10.0.0.1")), PEER.at_once as usize);
         assert_eq!(tries(at("10.0.0.2")), PEER.at_once as usize);
-        throttle.forgive("name-0", at("10.0.0.2"));
+        throttle.forgive("name-0", at("10.0.0.2"), now);
         throttle.count("somebody", at("10.0.0.2"), now).unwrap();
         // What is remembered is as little as may be tried.
         (3..90).for_each(|last| {
             tries(at(&format!("10.0.0.{last}")));
         });
+        {
+            let counted = throttle.lock();
+            let most = 2 * ALL.at_once as usize;
+            assert!(counted.names.len() <= most && counted.peers.len() <= most);
+        }
+        // Many strangers keep strangers out, and nobody who was here before.
+        throttle.count("ann", at("10.0.1.1"), now).unwrap_err();
+        let minute = now + Duration::from_secs(60);
+        (3..90).for_each(|last| {
+            throttle
+                .count("name-0", at(&format!("10.0.2.{last}")), minute)
+                .ok();
+        });
+        throttle.count("ann", at("10.0.1.1"), minute).unwrap_err();
+        throttle.count("ann", at("10.0.0.2"), minute).unwrap();
+    }
+
+    #[test]
+    fn of_those_who_logged_in_the_latest_are_remembered() {
+        let throttle = Throttle::default();
+        let now = Instant::now();
+        for number in 0..1100 {
+            let peer = IpAddr::from([10, 0, (number / 256) as u8, (number % 256) as u8]);
+            let now = now + Duration::from_secs(number);
+            throttle.forgive("li", Some(peer), now);
+        }
         let counted = throttle.lock();
-        assert!(counted.names.len() <= ALL.at_once as usize);
-        assert!(counted.peers.len() <= ALL.at_once as usize);
+        assert_eq!(counted.logged_in.len(), FRIENDS);
+        let oldest = counted.logged_in.values().min().copied();
+        assert_eq!(oldest, Some(now + Duration::from_secs(100)));
     }
 
     #[test]

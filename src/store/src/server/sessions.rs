@@ -19,7 +19,7 @@ static SESSION_CREATE: LazyLock<Write> = LazyLock::new(|| {
 static SESSION_DELETE: LazyLock<Write> =
     LazyLock::new(|| Write::plain("DELETE FROM sessions WHERE token_hash = $1").quiet());
 static SESSIONS_END: LazyLock<Write> =
-    LazyLock::new(|| Write::plain("DELETE FROM sessions WHERE created_at <= $1").quiet());
+    LazyLock::new(|| Write::plain("DELETE FROM sessions").quiet());
 static SESSIONS_SWEEP: LazyLock<Write> = LazyLock::new(|| {
     Write::plain("DELETE FROM sessions WHERE expires_at <= $1 RETURNING token_hash").quiet()
 });
@@ -79,12 +79,9 @@ impl ServerStore {
             .map(drop)
     }
 
-    /// Deletes all sessions that began until now.
-    pub async fn sessions_end(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.db
-            .write::<()>(&SESSIONS_END, args![now])
-            .await
-            .map(drop)
+    /// Deletes all sessions.
+    pub async fn sessions_end(&self) -> Result<(), StoreError> {
+        self.db.write::<()>(&SESSIONS_END, args![]).await.map(drop)
     }
 
     /// Deletes sessions that ran out and webhooks that were done a week ago. Returns how many

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So many places in all, and so many of them for each.
 #[derive(Clone)]
-pub struct Places<K> {
+pub(super) struct Places<K> {
     in_all: usize,
     each: usize,
     taken: Arc<Mutex<Taken<K>>>,
@@ -18,14 +18,13 @@ struct Taken<K> {
 }
 
 /// One place; given back when it is dropped.
-pub struct Place<K: Eq + Hash> {
+pub(super) struct Place<K: Eq + Hash> {
     taken: Arc<Mutex<Taken<K>>>,
     holder: K,
 }
 
 impl<K: Clone + Eq + Hash> Places<K> {
-    #[must_use]
-    pub fn new(in_all: usize, each: usize) -> Self {
+    pub(super) fn new(in_all: usize, each: usize) -> Self {
         let taken = Taken {
             all: 0,
             by_holder: HashMap::new(),
@@ -38,8 +37,7 @@ impl<K: Clone + Eq + Hash> Places<K> {
     }
 
     /// `None`: there are too many.
-    #[must_use]
-    pub fn enter(&self, holder: K) -> Option<Place<K>> {
+    pub(super) fn enter(&self, holder: K) -> Option<Place<K>> {
         let mut taken = lock(&self.taken);
         let own = taken.by_holder.get(&holder).copied().unwrap_or(0);
         if taken.all >= self.in_all || own >= self.each {
