@@ -47,7 +47,7 @@ impl Side {
     /// cluster is asked for: it tells how busy this machine is.
     async fn medians(&self, ai: &Ai) -> ([Duration; 4], Duration) {
         let mut taken: [Vec<Duration>; 5] = Default::default();
-        for _ in 0..21 {
+        for _ in 0..11 {
             for (at, (tool, arguments)) in self.questions().into_iter().enumerate() {
                 let (answer, took) = timed(ai, tool, &arguments).await;
                 assert!(!answer.is_error, "{tool} {arguments}: {}", answer.text);
@@ -154,15 +154,23 @@ async fn one_cluster_freezes_and_dies_and_the_other_answers_as_before() {
 
     let frozen = now();
     far.plane().unwrap().freeze_api_server().unwrap();
-    let crowd = crowd(&stack, &far_side).await;
-    near_side.as_fast_as(before, &ai, "frozen").await;
-    let waiting = crowd.iter().filter(|call| !call.is_finished()).count();
-    assert!(waiting > 0, "nobody waited while that was measured");
-    for call in crowd {
-        let (tool, limit, answer, took) = call.await.unwrap();
-        eprintln!("{tool} {took:?}: {}", answer.text);
-        says_why(&answer);
-        assert!(took < limit, "{tool} took {took:?}");
+    let mut tries = 0;
+    loop {
+        let crowd = crowd(&stack, &far_side).await;
+        near_side.as_fast_as(before, &ai, "frozen").await;
+        let waiting = crowd.iter().filter(|call| !call.is_finished()).count();
+        for call in crowd {
+            let (tool, limit, answer, took) = call.await.unwrap();
+            eprintln!("{tool} {took:?}: {}", answer.text);
+            says_why(&answer);
+            assert!(took < limit, "{tool} took {took:?}");
+        }
+        // On a starved machine measuring may take longer than they wait.
+        if waiting > 0 {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 3, "nobody waited while that was measured");
     }
 
     // The cached picture is of before, and once the silence is noticed it says so.

@@ -247,33 +247,35 @@ async fn a_stop_finishes_what_was_begun_and_waits_for_nothing_else() {
 /// where an answer has no body, or where nobody read the request's.
 #[tokio::test]
 async fn answers_that_nobody_takes_do_not_pile_up() {
-    for request in [
-        WHOLE,
-        "HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-        "POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx",
-    ] {
-        let served = start(Bounds::default()).await;
-        let mut stream = served.connect("127.0.0.1").await;
-        let many = request.repeat(1000);
-        let flood = async { while stream.write_all(many.as_bytes()).await.is_ok() {} };
-        let stands_still = async {
-            let mut before = 0;
-            loop {
-                sleep(Duration::from_secs(1)).await;
-                let answered = served.answered.load(Ordering::Relaxed);
-                if answered > 0 && answered == before {
-                    break;
-                }
-                before = answered;
+    tokio::join!(
+        stands_still(WHOLE),
+        stands_still("HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"),
+        stands_still("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"),
+        stands_still("POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"),
+    );
+}
+
+async fn stands_still(request: &str) {
+    let served = start(Bounds::default()).await;
+    let mut stream = served.connect("127.0.0.1").await;
+    let many = request.repeat(1000);
+    let flood = async { while stream.write_all(many.as_bytes()).await.is_ok() {} };
+    let no_more_answers = async {
+        let mut before = 0;
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let answered = served.answered.load(Ordering::Relaxed);
+            if answered > 0 && answered == before {
+                break;
             }
-        };
-        let both = async {
-            tokio::select! {
-                () = flood => panic!("the connection was ended"),
-                () = stands_still => {}
-            }
-        };
-        timeout(SOON, both).await.expect("answers pile up");
-    }
+            before = answered;
+        }
+    };
+    let both = async {
+        tokio::select! {
+            () = flood => panic!("the connection was ended"),
+            () = no_more_answers => {}
+        }
+    };
+    timeout(SOON, both).await.expect("answers pile up");
 }

@@ -14,7 +14,7 @@ use countersign_integrations::kubernetes::{
 use jiff::SignedDuration;
 use serde_json::json;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// More than a watch lasts by what a busy machine may take to begin the next one.
 const FRESH_FOR: Duration = Duration::from_secs(16);
 const PODS: &str = "/api/v1/namespaces/default/pods";
