@@ -142,21 +142,17 @@ async fn connection(
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(Box::pin(stream)), answer);
     let (mut served, mut first_head) = (pin!(served), pin!(first_head));
-    let mut ending = false;
+    let mut stopping = false;
     loop {
         tokio::select! {
+            biased;
+            // Idle when it was told. Its descriptor is wanted now, also where it did not take its answer.
+            () = seat.leave.cancelled() => return,
             // Errors are the peer's: it broke off, or does not speak HTTP.
             _ = served.as_mut() => return,
             () = first_head.as_mut() => return,
-            () = seat.leave.cancelled(), if !ending => {
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
-                ending = true;
-                served.as_mut().graceful_shutdown();
-            }
-            () = stop.cancelled(), if !ending => {
-                ending = true;
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
                 served.as_mut().graceful_shutdown();
             }
         }
